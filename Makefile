@@ -1,0 +1,33 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench golden lock clean
+bin := .venv/bin
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv with the pinned packages
+	@tools/setup.sh
+
+check: setup ## lint, formatting, types, layers
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(bin)/lint-imports
+
+test: setup ## the whole test suite
+	$(bin)/pytest -n auto
+
+demo: setup ## the main job on the embedded sandbox
+	@$(bin)/reconciler demo
+
+bench: setup ## measure plan and apply beside the floor
+	$(bin)/python benchmarks/run.py
+
+golden: setup ## rewrite the golden plans; read the diff
+	$(bin)/pytest -q tests/golden --rewrite-golden
+
+lock: setup ## pin the newest versions, with hashes
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock --upgrade
+
+clean: ## remove what the other targets made
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
