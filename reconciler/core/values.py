@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, NewType, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NewType, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -43,6 +46,7 @@ ROOT: Final = "root"
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SEGMENT = re.compile(r'\.?([A-Za-z0-9_-]+)|\[("(?:[^"\\]|\\.)*")\]')
 _PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -76,6 +80,20 @@ def dotted(path: FieldPath | tuple[str | int, ...]) -> str:
     return "".join(parts)
 
 
+def parse_path(text: str) -> FieldPath:
+    """Read what `dotted` writes. Raises: ValueError if `text` is no such path."""
+    segments: list[str] = []
+    position = 0
+    for match in _SEGMENT.finditer(text):
+        if match.start() != position:
+            break
+        segments.append(json.loads(match[2]) if match[2] else match[1])
+        position = match.end()
+    if not segments or position != len(text) or text.startswith("."):
+        raise ValueError('a path is names with dots between, and ["…"] around odd names')
+    return tuple(segments)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Source:
     """A place in a file of the project. Lines and columns count from 1."""
@@ -86,6 +104,109 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
+
+
+class MappingNode(dict[str, JsonValue]):
+    """A mapping as it stands in a file: a plain dict that also knows where each key stands.
+
+    `marks` holds, per key, the positions of key and value packed into one integer: a hundred
+    thousand accounts have millions of keys, and an object for each would cost gigabytes.
+    """
+
+    __slots__ = ("file", "mark", "marks")
+
+    def __init__(self, file: str, mark: int) -> None:
+        super().__init__()
+        self.file = file
+        self.mark = mark
+        self.marks: dict[str, int] = {}
+
+    def key_source(self, key: str) -> Source:
+        """Where the key stands; the mapping itself if it has no such key."""
+        return unpack(self.file, self.marks[key] >> 48 if key in self.marks else self.mark)
+
+    def value_source(self, key: str) -> Source:
+        """Where the key's value stands; the mapping itself if it has no such key."""
+        return unpack(self.file, self.marks.get(key, self.mark))
+
+
+class SequenceNode(list[JsonValue]):
+    """A list as it stands in a file; `marks` has a packed position per item."""
+
+    __slots__ = ("file", "mark", "marks")
+
+    def __init__(self, file: str, mark: int) -> None:
+        super().__init__()
+        self.file = file
+        self.mark = mark
+        self.marks: list[int] = []
+
+
+def pack(line: int, column: int) -> int:
+    """One integer for a position, 24 bits a part: enough for the 16 MiB that a file may have."""
+    return (line << 24) | column
+
+
+def unpack(file: str, mark: int) -> Source:
+    """The position in the lowest 48 bits of `mark`."""
+    return Source(file, (mark >> 24) & 0xFFFFFF, mark & 0xFFFFFF)
+
+
+def locate(node: JsonValue, path: Sequence[str | int], *, key: bool = False) -> Source | None:
+    """Where the value at `path` stands, or the innermost enclosing thing that is there.
+
+    With `key`, the position of the last mapping key rather than of its value. None if `node`
+    came from no file.
+    """
+    found = unpack(node.file, node.mark) if isinstance(node, MappingNode | SequenceNode) else None
+    for depth, segment in enumerate(path):
+        if isinstance(node, MappingNode) and isinstance(segment, str) and segment in node:
+            last = key and depth == len(path) - 1
+            found = node.key_source(segment) if last else node.value_source(segment)
+            node = node[segment]
+        elif isinstance(node, SequenceNode) and isinstance(segment, int) and segment < len(node):
+            found = unpack(node.file, node.marks[segment])
+            node = node[segment]
+        else:
+            break
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitive:
+    """A value that no output may show. `origin` says where it can be had again: `var.secret`."""
+
+    value: JsonValue = field(repr=False)
+    origin: str
+
+
+def value_at(document: JsonValue, path: Sequence[str]) -> MaybeJson:
+    """The value at `path` below `document`, or ABSENT."""
+    for segment in path:
+        if not isinstance(document, dict) or segment not in document:
+            return ABSENT
+        document = document[segment]
+    return document
+
+
+def place(document: JsonObject, path: FieldPath, value: JsonValue) -> None:
+    """Put `value` at `path` into `document`, making the mappings on the way."""
+    for segment in path[:-1]:
+        inner = document.setdefault(segment, {})
+        if not isinstance(inner, dict):
+            inner = document[segment] = {}
+        document = inner
+    document[path[-1]] = value
+
+
+def leaves(document: JsonObject, prefix: FieldPath = ()) -> Iterator[tuple[FieldPath, JsonValue]]:
+    """Each leaf of `document` with its path, in order. Lists and empty mappings are leaves."""
+    for name, value in document.items():
+        path = (*prefix, name)
+        if isinstance(value, dict) and value:
+            yield from leaves(value, path)
+        else:
+            yield path, value
 
 
 @dataclass(frozen=True, slots=True)

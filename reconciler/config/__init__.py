@@ -1,0 +1,1 @@
+"""The user's files: from bytes to nodes with positions, and back."""

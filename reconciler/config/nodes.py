@@ -1,0 +1,296 @@
+"""Bytes to nodes with positions. The only place that sees PyYAML.
+
+The values are built from the parser's events, not by a YAML loader: that is twice as fast, keeps
+every position, and lets the scalars be what `docs/configuration.md` says they are: nothing is
+anything but a string unless it looks so in YAML 1.2, and nothing is converted silently.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final, NoReturn
+
+import yaml
+
+from reconciler.core.values import (
+    Diagnostic,
+    JsonValue,
+    MappingNode,
+    SequenceNode,
+    Source,
+    pack,
+    unpack,
+)
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+MAX_DEPTH: Final = 64
+MAX_NODES: Final = 1_000_000
+
+_KEYWORDS: Final[dict[str, JsonValue]] = {
+    "true": True,
+    "false": False,
+    "null": None,
+    "~": None,
+    "": None,
+}
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NUMERIC_START = frozenset("-+.0123456789")
+_MERGE = "<<"
+
+
+class Malformed(Exception):
+    """A file that can't be read on from here."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.summary)
+        self.diagnostic = diagnostic
+
+
+def parse(file: str, data: bytes) -> tuple[list[JsonValue], list[Diagnostic]]:
+    """The documents in `data`, and what is wrong with them; with errors, what could be read.
+
+    `file` is the name that positions carry. An empty document is None.
+    """
+    if len(data) > MAX_BYTES:
+        found = f"The file has {len(data):,} bytes; {MAX_BYTES:,} are allowed. Split it."
+        return [], [_problem("A file that is too large", found, Source(file, 1, 1))]
+    builder = _Builder(file)
+    try:
+        text = _decode(file, data)
+        documents = builder.documents(text)
+    except Malformed as error:
+        return [], [*builder.diagnostics, error.diagnostic]
+    return documents, builder.diagnostics
+
+
+def scalar(text: str) -> JsonValue:
+    """What an unquoted scalar means. Raises: ValueError with the reason if it can mean nothing."""
+    if text in _KEYWORDS:
+        return _KEYWORDS[text]
+    if text[0] not in _NUMERIC_START:
+        return text
+    if _INTEGER.fullmatch(text):
+        # Beyond 64 bits JSON libraries round or refuse; a long number is a string in disguise.
+        if len(text) > 20 or not -(2**63) <= int(text) < 2**63:  # noqa: PLR2004 - digits of 2**63
+            raise ValueError("an integer beyond 64 bits; quote it if it is a string")
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        number = float(text)
+        if Decimal(repr(number)) != Decimal(text):
+            raise ValueError("a decimal that can't be kept exactly; shorten it, or quote it")
+        return number
+    if _NOT_FINITE.fullmatch(text):
+        raise ValueError("not a finite number; JSON has none such. Quote it if it is a string")
+    return text
+
+
+def _problem(summary: str, detail: str, source: Source) -> Diagnostic:
+    return Diagnostic("error", summary, detail, source=source)
+
+
+def _decode(file: str, data: bytes) -> str:
+    """UTF-8 text without the byte order mark. Raises: Malformed."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        detail = "The file is UTF-16 or UTF-32; only UTF-8 is allowed. Save it as UTF-8."
+        raise Malformed(_problem("An encoding that is not UTF-8", detail, Source(file, 1, 1)))
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        detail = f"Byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8."
+        raise Malformed(_problem("Bytes that are not UTF-8", detail, Source(file, line, column))) from error
+
+
+class _Builder:
+    """Builds the documents of one file from the parser's events."""
+
+    __slots__ = ("anchors", "diagnostics", "events", "file", "nodes", "unfinished")
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.diagnostics: list[Diagnostic] = []
+        self.anchors: dict[str, tuple[JsonValue, int, int]] = {}
+        self.unfinished: set[str] = set()
+        self.nodes = 0
+
+    def documents(self, text: str) -> list[JsonValue]:
+        try:
+            self.events = yaml.CSafeLoader(text)
+        except yaml.reader.ReaderError as error:
+            raise self._unreadable(error, text) from error
+        found: list[JsonValue] = []
+        try:
+            while True:
+                event = self.events.get_event()
+                if isinstance(event, yaml.StreamEndEvent):
+                    return found
+                if isinstance(event, yaml.DocumentStartEvent):
+                    self.anchors.clear()
+                    found.append(self._value(self.events.get_event(), 1)[0])
+        except yaml.MarkedYAMLError as error:
+            raise self._syntax(error) from error
+        except yaml.reader.ReaderError as error:
+            raise self._unreadable(error, text) from error
+        finally:
+            self.events.dispose()
+
+    def _value(self, event: yaml.Event, depth: int) -> tuple[JsonValue, int]:
+        """The value that begins with `event`, and how deep it goes below here."""
+        mark = event.start_mark
+        at = pack(mark.line + 1, mark.column + 1)
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            self._stop("Too many values", f"More than {MAX_NODES:,} after aliases are expanded.", at)
+        if depth > MAX_DEPTH:
+            self._stop("Too deep a nesting", f"More than {MAX_DEPTH} levels.", at)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._anchored(event, self._scalar(event, at), 1, 0)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event, depth, at)
+        if event.tag is not None:
+            self._tag(event.tag, at)
+        if event.anchor:
+            self.unfinished.add(event.anchor)
+        before = self.nodes
+        value, below = (
+            self._mapping(at, depth)
+            if isinstance(event, yaml.MappingStartEvent)
+            else self._sequence(at, depth)
+        )
+        return self._anchored(event, value, self.nodes - before + 1, below)
+
+    def _anchored(
+        self, event: yaml.NodeEvent, value: JsonValue, size: int, below: int
+    ) -> tuple[JsonValue, int]:
+        if event.anchor:
+            self.anchors[event.anchor] = (value, size, below)
+            self.unfinished.discard(event.anchor)
+        return value, below
+
+    def _alias(self, event: yaml.AliasEvent, depth: int, at: int) -> tuple[JsonValue, int]:
+        if event.anchor in self.unfinished:
+            self._stop("An alias inside what it names", f"*{event.anchor} contains itself.", at)
+        if event.anchor not in self.anchors:
+            self._stop("An unknown alias", f"Nothing above is marked &{event.anchor}.", at)
+        value, size, below = self.anchors[event.anchor]
+        self.nodes += size
+        if self.nodes > MAX_NODES:
+            self._stop("Too many values", f"More than {MAX_NODES:,} after aliases are expanded.", at)
+        if depth + below > MAX_DEPTH:
+            self._stop("Too deep a nesting", f"More than {MAX_DEPTH} levels.", at)
+        return value, below
+
+    def _scalar(self, event: yaml.ScalarEvent, at: int) -> JsonValue:
+        if event.tag is not None:
+            self._tag(event.tag, at)
+        text: str = event.value
+        if not event.implicit[0]:
+            return text
+        try:
+            return scalar(text)
+        except ValueError as error:
+            self._report("A number that can't be kept", f"{text[:40]} is {error}.", at)
+            return text
+
+    def _mapping(self, at: int, depth: int) -> tuple[MappingNode, int]:
+        node = MappingNode(self.file, at)
+        merged: list[tuple[JsonValue, int]] = []
+        deepest = 0
+        get_event = self.events.get_event
+        while not isinstance(event := get_event(), yaml.MappingEndEvent):
+            mark = event.start_mark
+            key_at = pack(mark.line + 1, mark.column + 1)
+            key, plain = self._key(event, key_at)
+            following = get_event()
+            mark = following.start_mark
+            value_at = pack(mark.line + 1, mark.column + 1)
+            value, below = self._value(following, depth + 1)
+            deepest = max(deepest, below + 1)
+            if plain and key == _MERGE:
+                merged.append((value, value_at))
+            elif key in node:
+                first = node.key_source(key)
+                detail = f"It stands at {first} already. Remove one of the two."
+                self._report(f"The key {key!r} declared twice", detail, key_at)
+            else:
+                node[key] = value
+                node.marks[key] = (key_at << 48) | value_at
+        for value, value_at in merged:
+            self._merge(node, value, value_at)
+        return node, deepest
+
+    def _key(self, event: yaml.Event, at: int) -> tuple[str, bool]:
+        """The mapping key that `event` is, and whether it stands there unquoted."""
+        if not isinstance(event, yaml.ScalarEvent):
+            self._stop("A key that is no string", "Keys are plain strings here.", at)
+        if event.tag is not None:
+            self._tag(event.tag, at)
+        plain: bool = event.implicit[0]
+        if plain and not isinstance(_lenient(event.value), str):
+            detail = f"{event.value or 'nothing'} is no string unless it is quoted. Quote it."
+            self._report("A key that is no string", detail, at)
+        return event.value, plain
+
+    def _merge(self, node: MappingNode, value: JsonValue, at: int) -> None:
+        """Add what a merge key brings: what stands in the mapping itself wins, then the first."""
+        sources = value if isinstance(value, SequenceNode) else [value]
+        for source in sources:
+            if not isinstance(source, MappingNode):
+                self._report("A merge key without a mapping", "<< takes mappings: `<<: *name`.", at)
+                continue
+            for key, inner in source.items():
+                if key not in node:
+                    node[key] = inner
+                    node.marks[key] = source.marks[key]
+
+    def _sequence(self, at: int, depth: int) -> tuple[SequenceNode, int]:
+        node = SequenceNode(self.file, at)
+        deepest = 0
+        get_event = self.events.get_event
+        while not isinstance(event := get_event(), yaml.SequenceEndEvent):
+            mark = event.start_mark
+            value, below = self._value(event, depth + 1)
+            deepest = max(deepest, below + 1)
+            node.append(value)
+            node.marks.append(pack(mark.line + 1, mark.column + 1))
+        return node, deepest
+
+    def _tag(self, tag: str, at: int) -> None:
+        self._report("A YAML tag", f"{tag[:60]!r}: tags are not supported. Quote strings instead.", at)
+
+    def _report(self, summary: str, detail: str, at: int) -> None:
+        self.diagnostics.append(_problem(summary, detail, unpack(self.file, at)))
+
+    def _stop(self, summary: str, detail: str, at: int) -> NoReturn:
+        raise Malformed(_problem(summary, detail, unpack(self.file, at)))
+
+    def _syntax(self, error: yaml.MarkedYAMLError) -> Malformed:
+        mark = error.problem_mark or error.context_mark
+        source = Source(self.file, mark.line + 1, mark.column + 1) if mark else Source(self.file, 1, 1)
+        context = f" ({error.context})" if error.context else ""
+        return Malformed(_problem("Broken YAML", f"{error.problem}{context}.", source))
+
+    def _unreadable(self, error: yaml.reader.ReaderError, text: str) -> Malformed:
+        """A character that YAML forbids; the parser tells its offset in UTF-8 bytes or not at all."""
+        for line, content in enumerate(text.split("\n"), 1):
+            for column, character in enumerate(content, 1):
+                if not _PRINTABLE.fullmatch(character):
+                    detail = f"U+{ord(character):04X} may not stand in YAML. Remove it."
+                    return Malformed(
+                        _problem("A forbidden character", detail, Source(self.file, line, column))
+                    )
+        return Malformed(_problem("Unreadable text", str(error.reason), Source(self.file, 1, 1)))
+
+
+_PRINTABLE = re.compile("[\t\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+def _lenient(text: str) -> JsonValue:
+    try:
+        return scalar(text)
+    except ValueError:
+        return 0

@@ -1,0 +1,748 @@
+"""Nodes with positions to a `Configuration`: what the user's files say, merged and filled in.
+
+The way: each file is checked for its shape; accounts, templates and the rest are gathered; then
+every account is made of its layers (defaults, templates in order, the account itself), and its
+interpolations are replaced. An account remembers its layers, so that every leaf of it can name
+the place it comes from; nothing is computed for that until somebody asks.
+
+Source: docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reconciler.core.values import (
+    ABSENT,
+    ROOT,
+    AccountId,
+    Diagnostic,
+    FieldPath,
+    JsonObject,
+    JsonValue,
+    Key,
+    MappingNode,
+    MaybeJson,
+    SequenceNode,
+    Source,
+    account_id,
+    address,
+    dotted,
+    is_key,
+    locate,
+    parse_path,
+    value_at,
+)
+
+DEFAULT_STATE: Final = "state/reconciler.state.json"
+
+_DURATION = r"^[0-9]+(ms|s|m)$"
+_INTERPOLATION = re.compile(r"\$\$\{|\$\{([^}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHOWN = 60
+"""Characters of a wrong value that an error quotes."""
+
+
+# --- the shape of the files ------------------------------------------------------------------
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ApiShape(_Shape):
+    """How the platform is reached."""
+
+    url: str | None = Field(None, description="Base URL ending in the version; `sandbox:` is the embedded sandbox.")
+    account_id: str | None = Field(None, description="Root of what is managed; default: the account of the credentials.")
+    concurrency: int = Field(16, ge=1, le=256, description="Requests in flight at most.")
+    timeout: str = Field("30s", pattern=_DURATION, description="For one request, all of it: 500ms, 30s, 2m.")
+    welcome_email: bool = Field(default=False, description="Whether the platform mails new accounts.")
+    extra_fields: Literal["refuse", "allow"] = Field(
+        "refuse", description="Whether account fields that the models don't know pass unchecked."
+    )
+
+
+class VariableShape(_Shape):
+    """A variable that `${var.NAME}` stands for."""
+
+    default: Any = Field(None, description="The value if nothing else gives one.")
+    env: str | None = Field(None, description="Name of an environment variable that may give the value.")
+    sensitive: bool | None = Field(None, description="Whether outputs mask it; true by default if it comes from the environment.")
+    description: str | None = Field(None, description="What it is for.")
+
+
+class LifecycleShape(_Shape):
+    """How changes of an account are treated."""
+
+    ignore_changes: list[str] = Field([], description="Settings that are set at creation and never after.")
+    prevent_destroy: bool = Field(default=False, description="Forbids to delete the account.")
+
+
+class BlockShape(_Shape):
+    """What defaults, templates and accounts have in common."""
+
+    extends: list[str] = Field([], description="Templates below this one, merged in order.")
+    parent: str | None = Field(None, description="Key of the parent account, or `root`.")
+    reseller: bool | None = Field(None, description="Whether the account is a reseller; absent: not managed.")
+    settings: dict[str, Any] | None = Field(None, description="The account document.")
+    lifecycle: LifecycleShape | None = Field(None, description="How changes are treated.")
+
+
+class AccountShape(BlockShape):
+    """An account."""
+
+    id: str | None = Field(None, description="Id of an existing account to adopt.")
+
+
+class SafetyShape(_Shape):
+    """How much one run may change."""
+
+    max_delete: int = Field(0, ge=0, description="Deletes allowed in one run.")
+    max_demote: int = Field(0, ge=0, description="Demotions allowed in one run.")
+    max_update_percent: int = Field(30, ge=0, le=100, description="Share of the managed accounts that one run may update or move.")
+
+
+class MovedShape(_Shape):
+    """An account whose key was changed."""
+
+    from_: str = Field(alias="from", description="The old key.")
+    to: str = Field(description="The new key.")
+
+
+class RemovedShape(_Shape):
+    """An account that leaves the YAML."""
+
+    account: str = Field(description="The key it had.")
+    destroy: bool = Field(description="false: forget it and leave it alone; true: delete it.")
+
+
+class IncludedShape(_Shape):
+    """A file named by `include`."""
+
+    accounts: dict[str, AccountShape | None] | None = Field(None, description="The accounts, by key.")
+    templates: dict[str, BlockShape | None] | None = Field(None, description="What accounts can extend.")
+    moved: list[MovedShape] | None = Field(None, description="Keys that were changed.")
+    removed: list[RemovedShape] | None = Field(None, description="Accounts that leave the YAML.")
+
+
+class ProjectShape(IncludedShape):
+    """`reconciler.yaml`."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = Field(description="Version of this format: 1.")
+    api: ApiShape | None = Field(None, description="How the platform is reached.")
+    state: str | None = Field(None, description="Where state is kept: a path.")
+    include: list[str] | None = Field(None, description="Files, directories and globs of further files.")
+    variables: dict[str, VariableShape | None] | None = Field(None, description="What `${var.NAME}` stands for.")
+    defaults: BlockShape | None = Field(None, description="What lies under every account.")
+    safety: SafetyShape | None = Field(None, description="How much one run may change.")
+
+
+# --- the values ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one run may change. `max_update_percent` is of the accounts under management."""
+
+    max_delete: int = 0
+    max_demote: int = 0
+    max_update_percent: int = 30
+    reparent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """How changes of an account are treated. Paths are relative to the account block."""
+
+    ignore_changes: tuple[FieldPath, ...] = ()
+    prevent_destroy: bool = False
+
+    def ignores(self, path: FieldPath) -> bool:
+        """Whether the field at `path`, or one that encloses it, is to be left alone."""
+        return any(path[: len(ignored)] == ignored for ignored in self.ignore_changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One of the blocks an account is made of. `origin`: account, default, template NAME."""
+
+    origin: str
+    block: MappingNode
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An account as the YAML wants it.
+
+    `block` holds what is managed: `{"settings": {...}}` and, if it is declared, `"reseller"`.
+    Values are in clear; `sensitive` has the paths of those that no output may show, with their
+    origin.
+    """
+
+    key: Key
+    parent: Key
+    block: JsonObject
+    sensitive: Mapping[FieldPath, str]
+    lifecycle: Lifecycle
+    layers: tuple[Layer, ...]
+    source: Source
+    id: AccountId | None = None
+
+    @property
+    def settings(self) -> JsonObject:
+        """The declared account document."""
+        settings = self.block["settings"]
+        return settings if isinstance(settings, dict) else {}
+
+    def origin(self, path: FieldPath) -> tuple[Source, str]:
+        """Where the value at `path` of the block comes from, and of what kind that place is."""
+        for layer in reversed(self.layers):
+            found = value_at(layer.block, path)
+            if found is not ABSENT:
+                kind = layer.origin
+                if isinstance(found, str) and (match := _INTERPOLATION.search(found)):
+                    kind = f"variable {match[1][4:]}" if (match[1] or "").startswith("var.") else kind
+                return locate(layer.block, path) or self.source, kind
+        return self.source, "account"
+
+    def place(self, path: Sequence[str | int], *, key: bool = False) -> Source:
+        """Where `path` of the block stands, or what encloses it."""
+        for layer in reversed(self.layers):
+            depth = len(path)
+            if value_at(layer.block, [str(part) for part in path]) is not ABSENT or (
+                depth and isinstance(path[-1], int) and isinstance(_walk(layer.block, path[:-1]), list)
+            ):
+                return locate(layer.block, path, key=key) or self.source
+        if path:
+            return self.place(path[:-1], key=len(path) == 1)
+        return self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An account that leaves the YAML: deleted if `destroy`, else forgotten."""
+
+    key: Key
+    destroy: bool
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A key that became another."""
+
+    old: Key
+    new: Key
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `reconciler.yaml` says besides accounts. `timeout` in seconds."""
+
+    url: str | None = None
+    url_source: Source | None = None
+    account_id: AccountId | None = None
+    concurrency: int = 16
+    timeout: float = 30.0
+    welcome_email: bool = False
+    extra_fields: bool = False
+    state: str = DEFAULT_STATE
+    include: tuple[tuple[str, Source], ...] = ()
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The value of a variable."""
+
+    value: JsonValue = field(repr=False)
+    sensitive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that the files say. `accounts` is sorted by key; `directory` is not part of it."""
+
+    settings: Settings
+    accounts: Mapping[Key, Declared]
+    moved: tuple[Moved, ...] = ()
+    removed: Mapping[Key, Removed] = field(default_factory=dict)
+
+
+class Invalid(Exception):
+    """The configuration can't be used. Carries every diagnostic, warnings too, in order."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(f"{len(diagnostics)} problems")
+        self.diagnostics = sorted(diagnostics, key=Diagnostic.sort_key)
+
+
+# --- reconciler.yaml -------------------------------------------------------------------------
+
+
+def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diagnostic]:
+    """What of a document's shape is not as `shape` says."""
+    if not isinstance(node, MappingNode):
+        found = "nothing" if node is None else shown(node)
+        source = Source(file, 1, 1)
+        return [_error("A file without content", f"Found {found}; expected a mapping with {_keys(shape)}.", source)]
+    try:
+        shape.model_validate(node)
+    except ValidationError as error:
+        return [_shape_problem(node, shape, found) for found in error.errors(include_url=False)]
+    return []
+
+
+def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
+    """The settings in `reconciler.yaml`, whose shape was checked."""
+    diagnostics: list[Diagnostic] = []
+    shape = ProjectShape.model_validate(
+        {name: value for name, value in node.items() if name not in ("accounts", "templates", "defaults")}
+    )
+    api = shape.api or ApiShape()
+    root = None
+    if api.account_id is not None:
+        try:
+            root = account_id(api.account_id)
+        except ValueError as error:
+            source = locate(node, ("api", "account_id"))
+            diagnostics.append(_error("A malformed account id", f"{error}.", source, path="api.account_id"))
+    include = node.get("include")
+    marks = include.marks if isinstance(include, SequenceNode) else []
+    return (
+        Settings(
+            url=api.url,
+            url_source=locate(node, ("api", "url")),
+            account_id=root,
+            concurrency=api.concurrency,
+            timeout=seconds(api.timeout),
+            welcome_email=api.welcome_email,
+            extra_fields=api.extra_fields == "allow",
+            state=shape.state or DEFAULT_STATE,
+            include=tuple(
+                (pattern, locate(node, ("include", index)) or Source(node.file, 1, 1))
+                for index, pattern in enumerate(shape.include or [])
+                if index < len(marks)
+            ),
+            limits=Limits(**shape.safety.model_dump()) if shape.safety else Limits(),
+        ),
+        diagnostics,
+    )
+
+
+def seconds(duration: str) -> float:
+    """`500ms`, `30s`, `2m` in seconds. Raises: ValueError."""
+    match = re.fullmatch(_DURATION.replace("[0-9]+", "([0-9]+)", 1), duration)
+    if match is None:
+        raise ValueError("a duration is a number with ms, s or m: 500ms, 30s, 2m")
+    return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
+
+
+def read_variables(
+    node: MappingNode, given: Mapping[str, JsonValue], environment: Mapping[str, str]
+) -> tuple[dict[str, Variable], list[Diagnostic]]:
+    """The variables' values.
+
+    `given` comes from the command line and the variable files, `environment` is the process's;
+    only `RECONCILER_VAR_*` and what a variable's own `env:` names is looked at.
+    """
+    variables: dict[str, Variable] = {}
+    diagnostics: list[Diagnostic] = []
+    blocks = node.get("variables")
+    declared: JsonObject = blocks if isinstance(blocks, MappingNode) else {}
+    for name, block in declared.items():
+        source = locate(node, ("variables", name), key=True)
+        if not _NAME.fullmatch(name):
+            diagnostics.append(_error("A malformed variable name", f"{shown(name)}: letters, digits and _ only.", source))
+            continue
+        shape = VariableShape.model_validate(block or {})
+        default = block.get("default", ABSENT) if isinstance(block, dict) else ABSENT
+        named = shape.env and environment.get(shape.env)
+        text = environment.get(f"RECONCILER_VAR_{name}", named)
+        value: MaybeJson = given[name] if name in given else text if text is not None else default
+        from_environment = name not in given and text is not None
+        sensitive = shape.sensitive if shape.sensitive is not None else from_environment
+        if value is ABSENT:
+            hint = f"--var {name}=…, RECONCILER_VAR_{name}" + (f", {shape.env}" if shape.env else "")
+            diagnostics.append(_error(f"No value for the variable {name}", f"Give one by {hint} or a default.", source))
+            continue
+        try:
+            variables[name] = Variable(_typed(value, default), sensitive)
+        except ValueError as error:
+            diagnostics.append(_error(f"A wrong value for the variable {name}", f"{error}.", source))
+    for name in sorted(given.keys() - declared.keys()):
+        near = _nearest(name, declared)
+        diagnostics.append(_error(f"An undeclared variable {name}", f"It stands in no `variables:` of reconciler.yaml.{near}", None))
+    return variables, diagnostics
+
+
+def _typed(value: JsonValue, default: MaybeJson) -> JsonValue:
+    """Text from outside in the type of the variable's default. Raises: ValueError."""
+    if not isinstance(value, str) or isinstance(default, str) or default is ABSENT or default is None:
+        return value
+    if isinstance(default, bool):
+        if value in ("true", "false"):
+            return value == "true"
+        raise ValueError("its default is a boolean, so it must be true or false")
+    if isinstance(default, int | float):
+        try:
+            return int(value) if isinstance(default, int) else float(value)
+        except ValueError:
+            raise ValueError("its default is a number, so it must be one") from None
+    raise ValueError("its default is a list or mapping: give it in a --var-file")
+
+
+# --- accounts --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """What all files hold together, each thing once."""
+
+    accounts: dict[str, MappingNode]
+    templates: dict[str, MappingNode]
+    moved: list[Moved]
+    removed: dict[str, Removed]
+    diagnostics: list[Diagnostic]
+
+
+def assemble(
+    project: MappingNode,
+    files: Sequence[MappingNode],
+    settings: Settings,
+    variables: Mapping[str, Variable],
+) -> tuple[Configuration, list[Diagnostic]]:
+    """Everything the files say, and what is wrong with it. Shapes were checked."""
+    blocks = _gather([project, *files])
+    diagnostics = blocks.diagnostics
+    filler = _Filler(variables)
+    defaults = project.get("defaults")
+    bottom = (Layer("default", defaults),) if isinstance(defaults, MappingNode) else ()
+    accounts: dict[str, Declared] = {}
+    for key in sorted(blocks.accounts):
+        block = blocks.accounts[key]
+        layers = (*bottom, *_templates(key, block, blocks.templates, diagnostics), Layer("account", block))
+        accounts[key] = _declare(key, layers, filler, diagnostics)
+    configuration = Configuration(settings, accounts, tuple(blocks.moved), blocks.removed)
+    return configuration, diagnostics
+
+
+def _gather(documents: Sequence[MappingNode]) -> _Blocks:
+    blocks = _Blocks({}, {}, [], {}, [])
+    for document in documents:
+        _gather_named(document, "accounts", blocks.accounts, blocks.diagnostics)
+        _gather_named(document, "templates", blocks.templates, blocks.diagnostics)
+        _gather_lists(document, blocks)
+    return blocks
+
+
+def _gather_named(
+    document: MappingNode, section: str, into: dict[str, MappingNode], diagnostics: list[Diagnostic]
+) -> None:
+    named = document.get(section)
+    if not isinstance(named, MappingNode):
+        return
+    for key, block in named.items():
+        source = named.key_source(key)
+        if not is_key(key) or (section == "accounts" and key == ROOT):
+            allowed = "letters, digits, _ and -, beginning with a letter or digit, 64 at most; not `root`"
+            diagnostics.append(_error("A malformed key", f"Found {shown(key)}; allowed are {allowed}.", source))
+        elif key in into:
+            first = locate(into[key], ()) or source
+            detail = f"It stands at {first.file}:{first.line} already. Remove one of the two."
+            diagnostics.append(_error(f"{section}.{key} declared twice", detail, source, address=f"{section}.{key}"))
+        else:
+            node = block if isinstance(block, MappingNode) else MappingNode(named.file, 0)
+            node.mark = named.marks[key] >> 48
+            into[key] = node
+
+
+def _gather_lists(document: MappingNode, blocks: _Blocks) -> None:
+    for index, entry in enumerate(_list(document.get("moved"))):
+        source = locate(document, ("moved", index)) or Source(document.file, 1, 1)
+        blocks.moved.append(Moved(str(entry["from"]), str(entry["to"]), source))
+    for index, entry in enumerate(_list(document.get("removed"))):
+        source = locate(document, ("removed", index)) or Source(document.file, 1, 1)
+        key = str(entry["account"])
+        if key in blocks.removed:
+            detail = f"It stands at {blocks.removed[key].source} already. Remove one of the two."
+            blocks.diagnostics.append(_error("An account removed twice", detail, source, address=address(key)))
+        blocks.removed[key] = Removed(key, entry["destroy"] is True, source)
+
+
+def _list(value: JsonValue) -> list[JsonObject]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _templates(
+    key: str,
+    block: MappingNode,
+    templates: Mapping[str, MappingNode],
+    diagnostics: list[Diagnostic],
+    above: tuple[str, ...] = (),
+) -> list[Layer]:
+    """The layers below `block`, lowest first: each template stands on those it extends itself."""
+    layers: list[Layer] = []
+    extends = block.get("extends")
+    for index, name in enumerate(extends if isinstance(extends, list) else []):
+        source = locate(block, ("extends", index))
+        if name not in templates:
+            detail = f"{shown(name)} is no template.{_nearest(str(name), templates)}"
+            diagnostics.append(_error("An unknown template", detail, source, address=address(key), path="extends"))
+        elif name in above:
+            circle = " -> ".join([*above[above.index(name) :], str(name)])
+            diagnostics.append(_error("Templates in a circle", f"{circle}.", source, address=address(key), path="extends"))
+        else:
+            template = templates[name]
+            layers += _templates(key, template, templates, diagnostics, (*above, name))
+            layers.append(Layer(f"template {name}", template))
+    return layers
+
+
+def _declare(
+    key: str, layers: tuple[Layer, ...], filler: _Filler, diagnostics: list[Diagnostic]
+) -> Declared:
+    merged: JsonObject = {}
+    for layer in layers:
+        _merge(merged, layer.block)
+    source = locate(layers[-1].block, ()) or Source("", 1, 1)
+    draft = Declared(key, ROOT, merged, {}, Lifecycle(), layers, source)
+    sensitive = filler.fill(draft, merged, diagnostics)
+    block: JsonObject = {"settings": merged.get("settings") or {}}
+    if merged.get("reseller") is not None:
+        block["reseller"] = merged["reseller"]
+    return Declared(
+        key,
+        str(merged.get("parent") or ROOT),
+        block,
+        sensitive,
+        _lifecycle(draft, merged.get("lifecycle"), diagnostics),
+        layers,
+        source,
+        _declared_id(draft, merged.get("id"), diagnostics),
+    )
+
+
+def _merge(target: JsonObject, layer: JsonObject) -> None:
+    """Lay `layer` over `target`: mappings merge deeply, all else replaces."""
+    for name, value in layer.items():
+        if isinstance(value, dict):
+            inner = target.get(name)
+            if not isinstance(inner, dict):
+                inner = target[name] = {}
+            _merge(inner, value)
+        else:
+            target[name] = value
+
+
+def _lifecycle(draft: Declared, block: JsonValue, diagnostics: list[Diagnostic]) -> Lifecycle:
+    if not isinstance(block, dict):
+        return Lifecycle()
+    paths: list[FieldPath] = []
+    listed = block.get("ignore_changes")
+    for index, text in enumerate(listed if isinstance(listed, list) else []):
+        try:
+            paths.append(("settings", *parse_path(str(text).removeprefix("settings."))))
+        except ValueError as error:
+            source = draft.place(("lifecycle", "ignore_changes", index))
+            diagnostics.append(
+                _error("A malformed path", f"{shown(text)}: {error}.", source, address=address(draft.key), path="lifecycle.ignore_changes")
+            )
+    return Lifecycle(tuple(paths), block.get("prevent_destroy") is True)
+
+
+def _declared_id(draft: Declared, text: JsonValue, diagnostics: list[Diagnostic]) -> AccountId | None:
+    if text is None:
+        return None
+    try:
+        return account_id(text)
+    except ValueError as error:
+        source = draft.place(("id",))
+        diagnostics.append(_error("A malformed account id", f"{error}.", source, address=address(draft.key), path="id"))
+        return None
+
+
+class _Filler:
+    """Replaces interpolations and notes which values are sensitive."""
+
+    def __init__(self, variables: Mapping[str, Variable]) -> None:
+        self.variables = variables
+
+    def fill(self, draft: Declared, block: JsonObject, diagnostics: list[Diagnostic]) -> dict[FieldPath, str]:
+        """Fill in `block` in place. Returns the sensitive leaves with their origin."""
+        sensitive: dict[FieldPath, str] = {}
+        self._mapping(draft, block, (), sensitive, diagnostics)
+        return sensitive
+
+    def _mapping(
+        self, draft: Declared, block: JsonObject, path: FieldPath, sensitive: dict[FieldPath, str], diagnostics: list[Diagnostic]
+    ) -> None:
+        for name, value in block.items():
+            if isinstance(value, dict):
+                self._mapping(draft, value, (*path, name), sensitive, diagnostics)
+            elif (isinstance(value, str) and ("${" in value or "://" in value)) or isinstance(value, list):
+                here = (*path, name)
+                try:
+                    block[name], origin = self._value(draft.key, value)
+                except ValueError as error:
+                    diagnostics.append(
+                        _error("A broken interpolation", f"{error}", draft.place(here), address=address(draft.key), path=dotted(here))
+                    )
+                    continue
+                if origin is not None:
+                    sensitive[here] = origin or f"{address(draft.key)}.{dotted(here)}"
+
+    def _value(self, key: Key, value: JsonValue) -> tuple[JsonValue, str | None]:
+        """The value filled in, and its origin if it is sensitive ("" if that is the file)."""
+        if isinstance(value, list):
+            return self._items(key, value)
+        if isinstance(value, dict):
+            filled = {name: self._value(key, inner) for name, inner in value.items()}
+            origins = [origin for _, origin in filled.values() if origin is not None]
+            return {name: inner for name, (inner, _) in filled.items()}, origins[0] if origins else None
+        if not isinstance(value, str):
+            return value, None
+        text, origin = self._text(key, value) if "${" in value else (value, None)
+        if origin is None and isinstance(text, str) and has_credentials(text):
+            origin = ""
+        return text, origin
+
+    def _items(self, key: Key, items: list[JsonValue]) -> tuple[JsonValue, str | None]:
+        filled = [self._value(key, item) for item in items]
+        origins = [origin for _, origin in filled if origin is not None]
+        return [item for item, _ in filled], origins[0] if origins else None
+
+    def _text(self, key: Key, text: str) -> tuple[JsonValue, str | None]:
+        whole = _INTERPOLATION.fullmatch(text)
+        if whole and whole[1] is not None:
+            return self._expression(key, whole[1])
+        origins: list[str] = []
+
+        def replace(match: re.Match[str]) -> str:
+            if match[1] is None:
+                return "${"
+            value, origin = self._expression(key, match[1])
+            if origin is not None:
+                origins.append(origin)
+            if isinstance(value, dict | list) or value is None:
+                raise ValueError(f"${{{match[1]}}} is no text; it can stand alone only.")
+            return str(value).lower() if isinstance(value, bool) else str(value)
+
+        return _INTERPOLATION.sub(replace, text), origins[0] if origins else None
+
+    def _expression(self, key: Key, expression: str) -> tuple[JsonValue, str | None]:
+        expression = expression.strip()
+        if expression == "account.key":
+            return key, None
+        name = expression.removeprefix("var.")
+        if name == expression:
+            raise ValueError(f"${{{expression[:_SHOWN]}}} means nothing; allowed are ${{var.NAME}}, ${{account.key}}, and $${{ for a literal ${{.")
+        if name not in self.variables:
+            raise ValueError(f"{shown(name)} is no variable.{_nearest(name, self.variables)}")
+        variable = self.variables[name]
+        return variable.value, f"var.{name}" if variable.sensitive else None
+
+
+def has_credentials(text: str) -> bool:
+    """Whether `text` is a URL with a user part or a query, which outputs must not show."""
+    if "://" not in text:
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return True
+    return bool("@" in parts.netloc or parts.query or parts.fragment)
+
+
+# --- telling what is wrong -------------------------------------------------------------------
+
+
+def shown(value: MaybeJson) -> str:
+    """A value as an error quotes it; a long one is cut."""
+    match value:
+        case None:
+            text = "null"
+        case bool():
+            text = str(value).lower()
+        case str():
+            text = '"' + value + '"'
+        case dict():
+            text = "a mapping"
+        case list():
+            text = "a list"
+        case _:
+            text = str(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _error(
+    summary: str, detail: str, source: Source | None, *, address: str | None = None, path: str | None = None
+) -> Diagnostic:
+    return Diagnostic("error", summary, detail, address, path, source)
+
+
+def _nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    """" Nearest: "x"." if something known is near `name`, else nothing."""
+    near = get_close_matches(name, list(known), n=1)
+    return f' Nearest: "{near[0]}".' if near else ""
+
+
+def _keys(shape: type[BaseModel]) -> str:
+    return ", ".join(info.alias or name for name, info in shape.model_fields.items())
+
+
+def _walk(node: JsonValue, path: Sequence[str | int]) -> JsonValue:
+    for segment in path:
+        if isinstance(node, dict) and segment in node:
+            node = node[str(segment)]
+        elif isinstance(node, list) and isinstance(segment, int) and segment < len(node):
+            node = node[segment]
+        else:
+            return None
+    return node
+
+
+def _shape_problem(node: MappingNode, shape: type[BaseModel], found: Any) -> Diagnostic:
+    path: tuple[str | int, ...] = found["loc"]
+    unknown = found["type"] == "extra_forbidden"
+    source = locate(node, path, key=unknown)
+    owner = f"{path[0]}.{path[1]}" if path[0] in ("accounts", "templates") and len(path) > 1 else None
+    field_path = dotted(path[2:] if owner else path)
+    if unknown:
+        known = _known(shape, path[:-1])
+        detail = f"Allowed are {', '.join(known)}.{_nearest(str(path[-1]), known)}"
+        return _error(f"An unknown key {shown(path[-1])}", detail, source, address=owner, path=field_path)
+    if found["type"] == "missing":
+        return _error("A missing key", f"{dotted(path)} must be given.", source, address=owner, path=field_path)
+    detail = f"Found {shown(found['input'])}. {found['msg'].replace('Input should', 'It should')}."
+    return _error("A wrong value", detail, source, address=owner, path=field_path)
+
+
+def _known(shape: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that the mapping at `path` of a document of this shape may have."""
+    here: Any = shape
+    for segment in path:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            info = next((i for n, i in here.model_fields.items() if segment in (n, i.alias)), None)
+            here = info.annotation if info else None
+        here = _inside(here)
+    if isinstance(here, type) and issubclass(here, BaseModel):
+        return [info.alias or name for name, info in here.model_fields.items()]
+    return []
+
+
+def _inside(annotation: Any) -> Any:
+    """What an optional, a list or a map holds."""
+    arguments = [a for a in get_args(annotation) if a is not type(None)]
+    if not arguments:
+        return annotation
+    return _inside(arguments[-1] if get_origin(annotation) in (dict, list) else arguments[0])
