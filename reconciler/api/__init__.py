@@ -1,0 +1,1 @@
+"""The platform: requests, and the tree below the root."""

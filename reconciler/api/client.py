@@ -1,0 +1,501 @@
+"""Requests to the platform: login, envelopes, one gate for all workers, retries, time limits.
+
+Errors are told apart by what the caller may do next:
+
+    ApiError
+    ├── NotSent        nothing reached the platform: may be sent again as it is
+    ├── Unclear        it may have been done: look before sending again
+    └── Refused        the platform said no, and will again
+        ├── NotFound   there is no such account
+        └── Unauthorized  the credentials are no good
+
+`Client.get` repeats by itself what may be repeated. `Client.send` is for writes: it sends once,
+and again only where the platform is sure to have done nothing (429, 401, no connection).
+
+Source: docs/platform.md 1, 2, 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import hashlib
+import logging
+import random
+import re
+import ssl
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import aiohttp
+import certifi
+import httpx
+import orjson
+from httpx_aiohttp import AiohttpTransport
+
+from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+log = logging.getLogger("reconciler.api")
+
+SLOW: Final = 120.0
+"""Seconds that a create gets at least: it makes databases (docs/platform.md 3.4)."""
+
+_TRIES: Final = 6
+_TRIES_WHEN_LIMITED: Final = 20
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+_LONGEST_OBEYED: Final = 600.0
+"""Seconds of a `Retry-After` that are waited; beyond, the request fails instead."""
+_MAX_BODY: Final = 256 * 1024 * 1024
+_SAFE_PATH = re.compile(r"/[A-Za-z0-9_/-]*(?:\?[A-Za-z0-9_=&.%~-]*)?")
+_PERMANENT = frozenset({"account_has_descendants", "account_has_active_port"})
+_TRANSIENT = frozenset({500, 502, 503, 504, 409})
+_EXCERPT: Final = 300
+_GREGORIAN: Final = 62167219200
+"""Seconds from the year 0 to the Unix epoch (docs/platform.md 3.3)."""
+
+
+class ApiError(Exception):
+    """A request that did not succeed. Holds no body and no secret."""
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.method = method
+        self.path = path.partition("?")[0]
+        self.message = message
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        status = f" {self.status}" if self.status else ""
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.method} {self.path}:{status} {self.message}{request}"
+
+
+class NotSent(ApiError):
+    """Nothing reached the platform."""
+
+
+class Unclear(ApiError):
+    """It may have been done, or not."""
+
+
+class Refused(ApiError):
+    """The platform said no."""
+
+
+class NotFound(Refused):
+    """There is no such account."""
+
+
+class Unauthorized(Refused):
+    """The credentials are no good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success. `data` is the result; `revision` is "" where the platform gives none.
+
+    `computed` has what newer platforms put beside `data` (docs/platform.md 1.5).
+    """
+
+    status: int
+    data: JsonValue
+    revision: str
+    computed: JsonObject
+    next_start_key: str | None
+    request_id: str
+
+    @property
+    def document(self) -> JsonObject:
+        """`data` as one account, computed fields included. Empty if it is none."""
+        return {**self.computed, **self.data} if isinstance(self.data, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to get a token. Without a `path` the token is given and can't be renewed."""
+
+    path: str | None
+    body: JsonObject = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+def by_api_key(key: str) -> Login:
+    """Log in as an account."""
+    return Login("/api_auth", {"data": {"api_key": key}})
+
+
+def by_token(token: str) -> Login:
+    """Use a token as it is."""
+    return Login(None, {}, token)
+
+
+def by_password(username: str, password: str, *, name: str | None, realm: str | None) -> Login:
+    """Log in as a user of the account with that name or realm (docs/platform.md 2.1)."""
+    # The platform's own protocol asks for MD5; the channel is TLS.
+    digest = hashlib.md5(f"{username.lower()}:{password}".encode(), usedforsecurity=False).hexdigest()
+    data: JsonObject = {"credentials": digest, "method": "md5"}
+    if name:
+        data["account_name"] = name
+    if realm:
+        data["account_realm"] = realm
+    return Login("/user_auth", {"data": data})
+
+
+class Gate:
+    """One gate for all requests: after a 429 nobody sends until the pause is over.
+
+    Then a single request goes ahead; the others follow when it got through.
+    """
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+        self._resume_at = 0.0
+        self._probing = False
+        self._refusals = 0
+
+    async def enter(self) -> None:
+        """Wait until a request may be sent."""
+        while not self._open.is_set():
+            if not self._probing:
+                self._probing = True
+                while (pause := self._resume_at - time.monotonic()) > 0:
+                    await asyncio.sleep(pause)
+                return
+            await self._open.wait()
+
+    def passed(self) -> None:
+        """A request was answered otherwise than by 429."""
+        self._refusals = 0
+        self._probing = False
+        self._open.set()
+
+    def close(self, retry_after: float | None) -> None:
+        """A request was answered 429. `retry_after`: seconds, if the platform said so."""
+        self._refusals += 1
+        pause = retry_after if retry_after is not None else _backoff(self._refusals)
+        self._resume_at = max(self._resume_at, time.monotonic() + pause)
+        self._probing = False
+        self._open.clear()
+
+
+def _backoff(attempt: int) -> float:
+    """Seconds to wait before attempt + 1: exponential, full jitter (docs/platform.md 6.1)."""
+    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1)))  # noqa: S311
+
+
+class Client:
+    """The platform's API for one set of credentials. Made by `connect`."""
+
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, base_url: str, login: Login, timeout: float
+    ) -> None:
+        self._transport = transport
+        self._base = base_url.rstrip("/")
+        self._login_with = login
+        self._timeout = timeout
+        self._token = login.token
+        self._logging_in = asyncio.Lock()
+        self._gate = Gate()
+        self.caller: AccountId | None = None
+        self.server_time = 0
+
+    async def log_in(self) -> None:
+        """Get a token. Raises: ApiError."""
+        await self._renew(None)
+
+    async def get(self, path: str) -> Answer:
+        """GET `path`, again and again where that may help. Raises: ApiError."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self.send("GET", path)
+            except (NotSent, Unclear) as error:
+                if attempt >= _TRIES:
+                    raise
+                log.info("trying again: %s", error)
+                await asyncio.sleep(_backoff(attempt))
+
+    async def send(
+        self, method: str, path: str, body: JsonObject | None = None, *, timeout: float | None = None
+    ) -> Answer:
+        """Send one request. `timeout`: seconds for all of it, the client's own if None.
+
+        Raises: NotSent, Unclear, Refused (with their kinds).
+        """
+        logged_in_again = False
+        limited = 0
+        while True:
+            token = self._token
+            try:
+                return await self._once(method, path, body, timeout or self._timeout)
+            except _Limited as error:
+                limited += 1
+                if limited >= _TRIES_WHEN_LIMITED or error.too_long:
+                    raise NotSent(method, path, str(error), status=429, request_id=error.request_id) from None
+            except Unauthorized:
+                if logged_in_again or self._login_with.path is None or path == self._login_with.path:
+                    raise
+                logged_in_again = True
+                await self._renew(token)
+
+    async def _renew(self, used: str | None) -> None:
+        """Log in, unless somebody did so since `used` was refused."""
+        async with self._logging_in:
+            path = self._login_with.path
+            if path is None or (used is not None and used != self._token):
+                return
+            self._token = None
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    answer = await self.send("PUT", path, self._login_with.body)
+                    break
+                except (NotSent, Unclear):
+                    if attempt >= _TRIES:
+                        raise
+                    await asyncio.sleep(_backoff(attempt))
+            if isinstance(answer.data, dict) and "account_id" in answer.data:
+                self.caller = account_id(answer.data["account_id"])
+
+    async def _once(
+        self, method: str, path: str, body: JsonObject | None, timeout: float
+    ) -> Answer:
+        """One request and its answer. Raises: _Limited, ApiError."""
+        if not _SAFE_PATH.fullmatch(path):
+            raise ValueError("a path that may not be sent")
+        request_id = uuid4().hex
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "X-Request-ID": request_id}
+        if self._token:
+            headers["X-Auth-Token"] = self._token
+        content = None
+        if body is not None:
+            content = orjson.dumps(body)
+            headers["Content-Type"] = "application/json"
+        request = httpx.Request(method, self._base + path, headers=headers, content=content)
+        await self._gate.enter()
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    text = await _read(response)
+                finally:
+                    await response.aclose()
+        except httpx.ConnectError as error:
+            self._gate.passed()
+            raise NotSent(method, path, f"no connection ({error})", request_id=request_id) from error
+        except TimeoutError as error:
+            self._gate.passed()
+            message = f"no answer within {timeout:g} seconds"
+            raise Unclear(method, path, message, request_id=request_id) from error
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            self._gate.passed()
+            message = f"the answer was lost ({type(error).__name__})"
+            raise Unclear(method, path, message, request_id=request_id) from error
+        elapsed = (time.monotonic() - started) * 1000
+        log.debug("%s %s %d %.0f ms request=%s", method, path, response.status_code, elapsed, request_id)
+        if response.status_code == 429:
+            retry_after = _retry_after(response.headers.get("Retry-After"))
+            self._gate.close(min(retry_after, _LONGEST_OBEYED) if retry_after is not None else None)
+            raise _Limited(request_id, too_long=(retry_after or 0) > _LONGEST_OBEYED)
+        self._gate.passed()
+        return self._answer(method, path, response, text, request_id)
+
+    def _answer(
+        self, method: str, path: str, response: httpx.Response, text: bytes, request_id: str
+    ) -> Answer:
+        status = response.status_code
+        envelope = _envelope(text)
+        request_id = response.headers.get("X-Request-ID", request_id)[:64]
+        if not 200 <= status < 300:  # noqa: PLR2004
+            raise _error(method, path, status, envelope, text, request_id)
+        if envelope is None or "data" not in envelope or envelope.get("status") == "error":
+            message = f"an answer that is none of the platform's: {_excerpt(text)}"
+            raise Unclear(method, path, message, status=status, request_id=request_id)
+        token = envelope.pop("auth_token", None)
+        if path == self._login_with.path and isinstance(token, str):
+            self._token = token
+        self._note_time(envelope.get("timestamp"))
+        metadata = envelope.get("metadata")
+        revision, following = envelope.get("revision"), envelope.get("next_start_key")
+        return Answer(
+            status=status,
+            data=envelope["data"],
+            revision=revision if isinstance(revision, str) else "",
+            computed=metadata if isinstance(metadata, dict) else {},
+            next_start_key=following if isinstance(following, str) else None,
+            request_id=request_id,
+        )
+
+    def _note_time(self, timestamp: JsonValue) -> None:
+        """Keep the platform's clock, in Gregorian seconds, for looking up what was created."""
+        if isinstance(timestamp, str):
+            try:
+                moment = time.strptime(timestamp[:19], "%Y-%m-%dT%H:%M:%S") if timestamp else None
+            except ValueError:
+                return
+            if moment is not None:
+                self.server_time = calendar.timegm(moment) + _GREGORIAN
+
+
+class _Limited(Exception):
+    """Answered 429: nothing was done."""
+
+    def __init__(self, request_id: str, *, too_long: bool) -> None:
+        super().__init__("the platform refuses more requests (429)")
+        self.request_id = request_id
+        self.too_long = too_long
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The body, up to a bound. Raises: httpx.HTTPError."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_raw():
+        size += len(part)
+        if size > _MAX_BODY:
+            raise httpx.ReadError("an answer that is too large")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _envelope(text: bytes) -> JsonObject | None:
+    try:
+        envelope = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return envelope if isinstance(envelope, dict) else None
+
+
+def _error(
+    method: str, path: str, status: int, envelope: JsonObject | None, text: bytes, request_id: str
+) -> ApiError:
+    """The error for a status that is no success (docs/platform.md 1.5, 6.3)."""
+    known = envelope is not None
+    code = str((envelope or {}).get("message", ""))
+    if isinstance((envelope or {}).get("code"), str):
+        code = str((envelope or {})["code"])
+    message = _message(envelope, code) if known else _excerpt(text)
+    kind: type[ApiError] = Refused
+    if status == 401:  # noqa: PLR2004
+        kind = Unauthorized
+    elif status == 404:  # noqa: PLR2004
+        kind = NotFound if known else Unclear
+    elif status in _TRANSIENT and code not in _PERMANENT:
+        kind = Unclear
+    elif 300 <= status < 400:  # noqa: PLR2004
+        message = "a redirect, which is never followed; correct api.url"
+    return kind(method, path, message, status=status, code=code, request_id=request_id)
+
+
+def _message(envelope: JsonObject | None, code: str) -> str:
+    """What the platform says, without the values that it repeats (they may be secret)."""
+    data = (envelope or {}).get("data")
+    if isinstance(data, dict) and isinstance(data.get("message"), str):
+        return f"{code}: {str(data['message'])[:_EXCERPT]}" if code else str(data["message"])[:_EXCERPT]
+    rules = []
+    if isinstance(data, dict):
+        for name, found in data.items():
+            if isinstance(found, dict):
+                rules += [f"{name}: {rule}{_target(details)}" for rule, details in found.items()]
+    text = str((envelope or {}).get("message", ""))
+    if rules:
+        return f"{text[:_EXCERPT]} ({'; '.join(rules)[: 4 * _EXCERPT]})"
+    return text[:_EXCERPT] if text == code or not code else f"{code}: {text[:_EXCERPT]}"
+
+
+def _target(details: JsonValue) -> str:
+    if not isinstance(details, dict) or not isinstance(details.get("target"), str | int | float | list):
+        return ""
+    return f" {details['target']}"[:_EXCERPT]
+
+
+def _excerpt(text: bytes) -> str:
+    return text[:_EXCERPT].decode("utf-8", "replace").strip() or "an empty body"
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a `Retry-After` in seconds or as a date; None if there is none to obey."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value.strip()[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+@asynccontextmanager
+async def connect(
+    base_url: str,
+    login: Login,
+    *,
+    timeout: float,
+    transport: httpx.AsyncBaseTransport | None = None,
+    proxy: str | None = None,
+) -> AsyncIterator[Client]:
+    """A client that is logged in. `transport`: instead of the network. Raises: ApiError."""
+    transport = transport or _network(proxy)
+    client = Client(transport, base_url, login, timeout)
+    try:
+        await client.log_in()
+        yield client
+    finally:
+        await transport.aclose()
+
+
+def _network(proxy: str | None) -> httpx.AsyncBaseTransport:
+    """httpx's interface over aiohttp's connections: its cost doesn't grow with their number."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.load_default_certs()
+    tls.load_verify_locations(certifi.where())
+    return AiohttpTransport(
+        client=lambda: aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(_never_repeat,),
+            skip_auto_headers={"User-Agent", "Content-Type"},
+        ),
+        trust_env=False,
+        proxy=httpx.Proxy(proxy) if proxy else None,
+    )
+
+
+async def _never_repeat(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a PUT whose connection broke: here it creates accounts.
+
+    aiohttp repeats every method that HTTP calls idempotent once when a kept-alive connection was
+    lost. It does so for its own error types only, so the error becomes one of httpx's here; which
+    also tells apart what httpx-aiohttp reports alike: no connection, and no answer.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        raise httpx.ConnectError(type(error).__name__) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise httpx.ReadError(type(error).__name__) from error

@@ -1,0 +1,329 @@
+"""Declared, applied and live, compared leaf by leaf.
+
+The tool owns the leaves that the YAML declares and no others. Almost every account of almost
+every run is equal; `settled` finds that out by plain comparison, and only what is left is given
+to DeepDiff, which is called here and nowhere else.
+
+Source: docs/behaviours.md, "Fields"; docs/platform.md 3.5, 3.7, 3.11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from reconciler.core import account
+from reconciler.core.configuration import has_credentials
+from reconciler.core.state import SENSITIVE, applied_leaves, is_masked, masked
+from reconciler.core.values import (
+    ABSENT,
+    FieldPath,
+    JsonObject,
+    JsonValue,
+    MaybeJson,
+    Sensitive,
+    leaves,
+    value_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from reconciler.core.configuration import Declared
+    from reconciler.core.live import LiveAccount
+    from reconciler.core.state import AccountRecord, State
+    from reconciler.core.values import Source
+
+RESELLER: Final[FieldPath] = ("reseller",)
+PARENT: Final[FieldPath] = ("parent",)
+
+Side = MaybeJson | Sensitive
+"""One side of a change: a value, none, or one that no output may show."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One leaf that would change, or did. `drift`: the live value is not the applied one."""
+
+    path: FieldPath
+    op: Literal["add", "change", "remove"]
+    before: Side
+    after: Side
+    drift: bool = False
+    source: Source | None = None
+    origin: str = ""
+
+    @property
+    def sensitive(self) -> bool:
+        """Whether the values may not be shown."""
+        return isinstance(self.before, Sensitive) or isinstance(self.after, Sensitive)
+
+
+def settled(declared: Declared, record: AccountRecord, live: LiveAccount, state: State) -> bool:
+    """Whether nothing is to do: state says just this was applied, and it is still so."""
+    if masked(declared.block, declared.sensitive, state) != record.applied:
+        return False
+    if declared.block.get("reseller", live.reseller) != live.reseller:
+        return False
+    return _covers(declared.settings, live.document, ())
+
+
+def _covers(declared: JsonObject, live: JsonObject, top: FieldPath) -> bool:
+    """Whether every declared leaf is live. `top`: the field of the document that this is in."""
+    for name, value in declared.items():
+        found = live.get(name, ABSENT)
+        path = top or (name,)
+        if isinstance(value, dict) and value:
+            if not isinstance(found, dict) or not _covers(value, found, path):
+                return False
+        elif value is None:
+            if present(found):
+                return False
+        elif found is ABSENT or not account.equal(path, value, found):
+            return False
+    return True
+
+
+def present(value: MaybeJson) -> bool:
+    """Whether there is anything: what is left behind of an emptied object counts as nothing."""
+    if isinstance(value, dict):
+        return any(present(inner) for inner in value.values())
+    return value is not ABSENT and value is not None
+
+
+def compare(
+    declared: Declared, record: AccountRecord | None, live: LiveAccount, state: State
+) -> tuple[FieldChange, ...]:
+    """What must change for the account to be as it is declared, in order of path.
+
+    `record` is None for an account that is not under management yet.
+    """
+    applied = applied_leaves(record) if record else {}
+    wanted = {
+        path: value for path, value in leaves(declared.block) if not _left_alone(declared, path)
+    }
+    wanted.pop(("settings",), None)
+    before: dict[FieldPath, JsonValue] = {}
+    after: dict[FieldPath, JsonValue] = {}
+    for path, value in wanted.items():
+        found = value_at(live.block, path)
+        if found is not ABSENT and (value is not None or present(found)):
+            before[path] = found
+        if value is not None:
+            after[path] = value
+    for path in _owed(declared, applied, wanted, live):
+        found = value_at(live.block, path)
+        if found is not ABSENT:
+            before[path] = found
+    if _to_be_demoted(applied, wanted, live):
+        before[RESELLER], after[RESELLER] = True, False
+
+    def field_change(path: FieldPath) -> FieldChange:
+        old, new = before.get(path, ABSENT), after.get(path, ABSENT)
+        secret = declared.sensitive.get(path) or ("applied" if is_masked(applied.get(path, ABSENT)) else None)
+        drift = path in applied and not _as_applied(path, applied[path], old, state)
+        source, origin = declared.origin(path) if path in wanted else (declared.source, "state")
+        return _change(path, old, new, secret, drift, source, origin)
+
+    return tuple(field_change(path) for path in _differing(before, after))
+
+
+def creation(declared: Declared) -> tuple[FieldChange, ...]:
+    """The fields of an account that does not exist yet, in order of path."""
+    changes = []
+    for path, value in sorted(leaves(declared.block)):
+        if value is None or path == ("settings",):
+            continue
+        source, origin = declared.origin(path)
+        changes.append(_change(path, ABSENT, value, declared.sensitive.get(path), False, source, origin))
+    return tuple(changes)
+
+
+def drifted(
+    record: AccountRecord, declared: Declared | None, live: LiveAccount, state: State
+) -> tuple[FieldChange, ...]:
+    """What was changed behind the tool's back since the last apply: before = applied, after = live."""
+    changes = []
+    for path, value in sorted(applied_leaves(record).items()):
+        if declared is not None and _left_alone(declared, path):
+            continue
+        if declared is None and path[1:] in account.SERVER_WRITTEN:
+            continue
+        found = value_at(live.block, path)
+        if not present(found) and not (isinstance(found, dict) and value == {}):
+            found = ABSENT
+        if _as_applied(path, value, found, state):
+            continue
+        secret = "applied" if is_masked(value) else None
+        before = ABSENT if value is None else value
+        changes.append(_change(path, before, found, secret, True, None, ""))
+    return tuple(changes)
+
+
+def confirmed(
+    declared: Declared, record: AccountRecord | None, live: LiveAccount, state: State
+) -> tuple[JsonObject, JsonObject, tuple[FieldPath, ...]]:
+    """What state may claim after the account was read back: applied, observed, and what is not so.
+
+    A declared leaf is claimed if it is live. One that is not keeps what was claimed before, so
+    that what is owed (a removal, a value) stays known. Returned last: declared leaves that the
+    platform did not keep, and leaves that it did not remove.
+    """
+    applied: JsonObject = {"settings": {}}
+    observed: JsonObject = {"settings": {}}
+    earlier = applied_leaves(record) if record else {}
+    secret = masked(declared.block, declared.sensitive, state)
+    wanted = dict(leaves(declared.block))
+    missed: list[FieldPath] = []
+    for path, value in wanted.items():
+        if path == ("settings",):
+            continue
+        found = value_at(live.block, path)
+        ignored = _left_alone(declared, path)
+        holds = not present(found) if value is None else found is not ABSENT and _same(path, value, found)
+        if holds or ignored:
+            _put(applied, path, value_at(secret, path))
+        elif path in earlier:
+            _put(applied, path, earlier[path])
+        if not holds and not ignored:
+            missed.append(path)
+        if found is not ABSENT:
+            hidden = path in declared.sensitive or _secret(found)
+            _put(observed, path, {SENSITIVE: state.digest(found)} if hidden else found)
+    owed = list(_owed(declared, earlier, wanted, live))
+    if _to_be_demoted(earlier, wanted, live):
+        owed.append(RESELLER)
+    for path in owed:
+        _put(applied, path, earlier[path])
+        missed.append(path)
+    return applied, observed, tuple(missed)
+
+
+def _put(document: JsonObject, path: FieldPath, value: MaybeJson) -> None:
+    """Put a leaf; one inside or around it that is there already gives way to what is declared."""
+    for segment in path[:-1]:
+        inner = document.get(segment)
+        if not isinstance(inner, dict) or is_masked(inner):
+            inner = document[segment] = {}
+        document = inner
+    if value is not ABSENT:
+        document[path[-1]] = value
+
+
+def _left_alone(declared: Declared, path: FieldPath) -> bool:
+    """Whether the field is set at creation and never after."""
+    return path[1:] in account.SERVER_WRITTEN or declared.lifecycle.ignores(path)
+
+
+def _owed(
+    declared: Declared,
+    applied: Mapping[FieldPath, JsonValue],
+    wanted: Mapping[FieldPath, JsonValue],
+    live: LiveAccount,
+) -> Iterator[FieldPath]:
+    """The leaves that were ours, left the YAML, and are live still: they are to be removed.
+
+    A leaf that now stands inside or around a declared one goes with it. `name`, `realm`,
+    `timezone` and `enabled` can't be absent on the platform: they are let go.
+    """
+    inner = {path[:length] for path in wanted for length in range(1, len(path) + 1)}
+    for path, value in sorted(applied.items()):
+        if value is None or path[0] != "settings" or path in inner or _left_alone(declared, path):
+            continue
+        if len(path) == 2 and path[1] in account.NEVER_ABSENT:  # noqa: PLR2004 - settings.FIELD
+            continue
+        if any(path[:length] in wanted for length in range(1, len(path))):
+            continue
+        found = value_at(live.block, path)
+        if present(found) and not isinstance(found, dict):
+            yield path
+
+
+def _to_be_demoted(
+    applied: Mapping[FieldPath, JsonValue], wanted: Mapping[FieldPath, JsonValue], live: LiveAccount
+) -> bool:
+    """Whether `reseller: true` was ours and left the YAML: that means demote."""
+    return applied.get(RESELLER) is True and RESELLER not in wanted and live.reseller
+
+
+def _differing(
+    before: Mapping[FieldPath, JsonValue], after: Mapping[FieldPath, JsonValue]
+) -> list[FieldPath]:
+    """The paths whose values are not equal, in order. DeepDiff sees only the fields that differ."""
+    fields = {path[:2] for path in {*before, *after} if not _equal_sides(path, before, after)}
+    if not fields:
+        return []
+    from deepdiff import DeepDiff  # costs an eighth of a second; most runs never need it
+
+    old = {path: _normal(path, value) for path, value in before.items() if path[:2] in fields}
+    new = {path: _normal(path, value) for path, value in after.items() if path[:2] in fields}
+    difference = DeepDiff(old, new, view="tree")
+    changed = {
+        level.path(output_format="list")[0] for levels in difference.values() for level in levels
+    }
+    return sorted(changed)
+
+
+def _equal_sides(
+    path: FieldPath, before: Mapping[FieldPath, JsonValue], after: Mapping[FieldPath, JsonValue]
+) -> bool:
+    return path in before and path in after and _same(path, after[path], before[path])
+
+
+def _same(path: FieldPath, left: JsonValue, right: JsonValue) -> bool:
+    return account.equal(path[1:], left, right)
+
+
+def _normal(path: FieldPath, value: JsonValue) -> JsonValue:
+    """The value in a form in which what is equal on the platform is equal to DeepDiff."""
+    if path == ("settings", "flags") and isinstance(value, list):
+        return sorted({str(flag): flag for flag in value}, key=str)  # a set of labels
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_normal((), inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: _normal((), inner) for name, inner in value.items()}
+    return value
+
+
+def _as_applied(path: FieldPath, applied: JsonValue, live: MaybeJson, state: State) -> bool:
+    """Whether the live value is the one that was applied."""
+    if applied is None:
+        return not present(live)
+    if live is ABSENT:
+        return False
+    if isinstance(applied, dict) and is_masked(applied):
+        return applied[SENSITIVE] in ("", state.digest(live))
+    return _same(path, applied, live)
+
+
+def _change(
+    path: FieldPath,
+    before: MaybeJson,
+    after: MaybeJson,
+    secret: str | None,
+    drift: bool,
+    source: Source | None,
+    origin: str,
+) -> FieldChange:
+    op: Literal["add", "change", "remove"] = "change"
+    if before is ABSENT:
+        op = "add"
+    elif after is ABSENT:
+        op = "remove"
+    hide: Callable[[MaybeJson], Side] = lambda side: (  # noqa: E731 - two uses, one line
+        Sensitive(side, secret or "live") if side is not ABSENT and (secret or _secret(side)) else side
+    )
+    return FieldChange(path, op, hide(before), hide(after), drift, source, origin)
+
+
+def _secret(value: MaybeJson) -> bool:
+    """Whether a value from anywhere holds the credentials of a URL."""
+    if isinstance(value, str):
+        return has_credentials(value)
+    if isinstance(value, list):
+        return any(_secret(inner) for inner in value)
+    if isinstance(value, dict):
+        return any(_secret(inner) for inner in value.values())
+    return False

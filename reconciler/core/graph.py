@@ -1,0 +1,404 @@
+"""From what is to happen to accounts, to API calls in an order that the platform accepts.
+
+An operation is one API call and what it waits for. The rules, in the words of the platform
+(docs/platform.md 3.4, 3.8, 3.9, 3.10):
+
+- An account exists before anything is done to it, its parent before it is created.
+- Promoting or demoting an account is refused while an account below it is a reseller. So all
+  demotions come first, from the leaves up; then the moves, in the order of the tree as it will
+  be; then the promotions, from the root down. A reseller that must stay one, and stands below an
+  account that is promoted or demoted, is demoted for the time being: `temporary`.
+- A new account takes its promotion at once, before anything is put below it: then nothing below
+  needs to be touched.
+- Deletes go from the leaves up.
+- Promoting and demoting writes all accounts below: updates of those wait for it, but don't fail
+  with it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+from reconciler.core.values import JsonObject, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+class Action(StrEnum):
+    """What happens to an account."""
+
+    CREATE = "create"
+    ADOPT = "adopt"
+    MOVE = "move"
+    PROMOTE = "promote"
+    DEMOTE = "demote"
+    UPDATE = "update"
+    FORGET = "forget"
+    DELETE = "delete"
+
+
+Ident = str
+"""An account in the graph: its id, or `{accounts.KEY.id}` while it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An account as far as order is concerned.
+
+    `parent_before` is None for one that is to be created, `parent_after` for one to be deleted.
+    `body`: for a create, the document; for an update, the changed fields; `enable`: an update
+    that a create needs on top. `name`: the present one.
+    """
+
+    ident: Ident
+    key: Key
+    name: str
+    parent_before: Ident | None
+    parent_after: Ident | None
+    reseller_before: bool
+    reseller_after: bool
+    create: JsonObject | None = None
+    update: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One API call. `n` counts from 1; `after` has the numbers of those it waits for.
+
+    `path` is below the base URL, with the query. `body` may hold `Sensitive` values, and
+    `{accounts.KEY.id}` where the id is known only after another operation.
+    """
+
+    n: int
+    key: Key
+    ident: Ident
+    action: Action
+    method: str
+    path: str
+    body: JsonObject | None
+    after: tuple[int, ...]
+    temporary: bool = False
+
+
+@dataclass(slots=True)
+class _Draft:
+    """An operation before it has a number."""
+
+    node: Node
+    action: Action
+    temporary: bool = False
+    after: set[tuple[Ident, str]] = field(default_factory=set)
+
+
+_RANK = {
+    Action.DEMOTE: "1",
+    Action.CREATE: "2",
+    Action.MOVE: "3",
+    Action.PROMOTE: "4",
+    Action.UPDATE: "5",
+    Action.DELETE: "6",
+}
+
+
+def order(nodes: Mapping[Ident, Node], *, welcome_email: bool) -> tuple[Operation, ...]:
+    """The operations for `nodes`, which are all accounts below the root that are known of.
+
+    Accounts that nothing happens to are among them, since their place and rank matter.
+    Numbered in an order in which they could be done one after the other.
+    """
+    planner = _Planner(nodes)
+    planner.draft()
+    planner.link()
+    return _numbered(planner.drafts, welcome_email=welcome_email)
+
+
+def temporary_demotions(nodes: Mapping[Ident, Node]) -> frozenset[Ident]:
+    """The resellers that stay resellers and must be demoted for the time being."""
+    return frozenset(_Planner(nodes).temporary)
+
+
+class _Planner:
+    """Builds the drafts and what they wait for. Drafts are named by account and action."""
+
+    def __init__(self, nodes: Mapping[Ident, Node]) -> None:
+        self.nodes = nodes
+        self.drafts: dict[tuple[Ident, str], _Draft] = {}
+        self.promoted = {i for i, n in nodes.items() if n.reseller_after and not n.reseller_before}
+        self.demoted = {
+            i
+            for i, n in nodes.items()
+            if n.reseller_before and not n.reseller_after and n.parent_after is not None
+        }
+        self.moved = sorted(
+            i
+            for i, n in nodes.items()
+            if n.parent_before is not None
+            and n.parent_after is not None
+            and n.parent_before != n.parent_after
+        )
+        self.early = {i for i in self.promoted if self._is_early(i)}
+        self.temporary = self._temporary()
+
+    def above(self, ident: Ident, *, after: bool) -> Iterator[Ident]:
+        """The accounts above `ident`, nearest first, in the tree as it is or as it will be."""
+        seen = {ident}
+        node = self.nodes.get(ident)
+        while node is not None:
+            parent = node.parent_after if after else node.parent_before
+            if parent is None or parent in seen:
+                return
+            seen.add(parent)
+            yield parent
+            node = self.nodes.get(parent)
+
+    def _is_early(self, ident: Ident) -> bool:
+        """Whether a promotion can come right after the account's creation."""
+        chain = [ident, *self.above(ident, after=True)]
+        return all(self.nodes[i].parent_before is None for i in chain if i in self.promoted)
+
+    def _temporary(self) -> set[Ident]:
+        staying = {i for i, n in self.nodes.items() if n.reseller_before}
+        staying -= self.demoted
+        late = self.promoted - self.early
+        temporary: set[Ident] = set()
+        if not (late or self.demoted):
+            return temporary
+        while True:
+            found = {
+                ident
+                for ident in staying - temporary
+                if any(a in self.demoted or a in temporary for a in self.above(ident, after=False))
+                or any(a in late or a in temporary for a in self.above(ident, after=True))
+            }
+            if not found:
+                return temporary
+            temporary |= found
+
+    # --- drafts ---
+
+    def draft(self) -> None:
+        """One draft for each API call."""
+        moved = set(self.moved)
+        for ident, node in self.nodes.items():
+            if node.create is not None:
+                self._add(node, Action.CREATE)
+            if ident in self.demoted:
+                self._add(node, Action.DEMOTE)
+            if ident in self.temporary:
+                self._add(node, Action.DEMOTE, temporary=True)
+                if node.parent_after is not None:
+                    self._add(node, Action.PROMOTE, temporary=True)
+            if ident in moved:
+                self._add(node, Action.MOVE)
+            if ident in self.promoted:
+                self._add(node, Action.PROMOTE)
+            if node.update is not None:
+                self._add(node, Action.UPDATE)
+            if node.parent_after is None:
+                self._add(node, Action.DELETE)
+
+    def _add(self, node: Node, action: Action, *, temporary: bool = False) -> None:
+        self.drafts[node.ident, action] = _Draft(node, action, temporary)
+
+    # --- what waits for what ---
+
+    def link(self) -> None:
+        """Fill in what each draft waits for."""
+        for (ident, action), draft in self.drafts.items():
+            own = [a for a in _RANK if (ident, a) in self.drafts]
+            before = own[: own.index(Action(action))]
+            self._wait(draft, ident, before[-1:])
+        self._link_creates()
+        self._link_demotions()
+        self._link_moves()
+        self._link_promotions()
+        self._link_updates()
+        self._link_deletes()
+
+    def _wait(self, draft: _Draft, ident: Ident, actions: Iterable[str]) -> None:
+        draft.after |= {(ident, a) for a in actions if (ident, a) in self.drafts}
+
+    def _of(self, action: Action) -> Iterator[tuple[Ident, _Draft]]:
+        return ((i, d) for (i, a), d in self.drafts.items() if a == action)
+
+    def _link_creates(self) -> None:
+        """A create waits for the parent, and for its promotion unless that waits for a move here."""
+        receiving = {a for m in self.moved for a in self.above(m, after=True)}
+        for ident, draft in self._of(Action.CREATE):
+            for parent in self.above(ident, after=True):
+                self._wait(draft, parent, (Action.CREATE, Action.DEMOTE))
+                if parent in self.early or ident not in receiving:
+                    self._wait(draft, parent, (Action.PROMOTE,))
+                if any((parent, a) in self.drafts for a in (Action.CREATE, Action.PROMOTE)):
+                    break
+
+    def _link_demotions(self) -> None:
+        for ident, _ in self._of(Action.DEMOTE):
+            for above in self.above(ident, after=False):
+                if (above, Action.DEMOTE) in self.drafts:
+                    self.drafts[above, Action.DEMOTE].after.add((ident, Action.DEMOTE))
+                    break
+
+    def _link_moves(self) -> None:
+        """A move waits for the demotions along its old and new way, and for what it goes below."""
+        for ident, draft in self._of(Action.MOVE):
+            for above in self.above(ident, after=False):
+                self._wait(draft, above, (Action.DEMOTE,))
+            for above in self.above(ident, after=True):
+                self._wait(draft, above, (Action.CREATE, Action.MOVE, Action.DEMOTE))
+                if above in self.early:
+                    self._wait(draft, above, (Action.PROMOTE,))
+
+    def _link_promotions(self) -> None:
+        """A promotion waits for the one above it and, if it is not early, for the moves along."""
+        for ident, draft in self._of(Action.PROMOTE):
+            for above in self.above(ident, after=True):
+                if (above, Action.PROMOTE) in self.drafts:
+                    self._wait(draft, above, (Action.PROMOTE,))
+                    break
+        late = {i for i, _ in self._of(Action.PROMOTE)} - self.early
+        if not late:
+            return
+        passing = [i for i, _ in self._of(Action.MOVE)]
+        leaving = [i for i, d in self._of(Action.DELETE) if d.node.reseller_before]
+        for mover in passing:
+            along = {*self.above(mover, after=False), *self.above(mover, after=True)}
+            for ident in along & late:
+                self._wait(self.drafts[ident, Action.PROMOTE], mover, (Action.MOVE,))
+        for mover in leaving:
+            for ident in set(self.above(mover, after=False)) & late:
+                self._wait(self.drafts[ident, Action.PROMOTE], mover, (Action.DELETE,))
+
+    def _link_updates(self) -> None:
+        """An update waits for the promotions and demotions whose cascade touches the account."""
+        changing = {i for i, a in self.drafts if a in (Action.PROMOTE, Action.DEMOTE)}
+        if not changing:
+            return
+        for ident, draft in self._of(Action.UPDATE):
+            for above in self.above(ident, after=True):
+                if above in changing:
+                    self._wait(draft, above, (Action.PROMOTE, Action.DEMOTE))
+                    break
+
+    def _link_deletes(self) -> None:
+        for ident, node in self.nodes.items():
+            parent = node.parent_before
+            if parent is not None and (parent, Action.DELETE) in self.drafts:
+                self._wait(self.drafts[parent, Action.DELETE], ident, (Action.MOVE, Action.DELETE))
+
+
+def _numbered(
+    drafts: Mapping[tuple[Ident, str], _Draft], *, welcome_email: bool
+) -> tuple[Operation, ...]:
+    """Number the drafts in an order that respects `after`; the same for the same drafts."""
+    waiting = {name: len(draft.after) for name, draft in drafts.items()}
+    followers: dict[tuple[Ident, str], list[tuple[Ident, str]]] = defaultdict(list)
+    for name, draft in drafts.items():
+        for before in draft.after:
+            followers[before].append(name)
+
+    def rank(name: tuple[Ident, str]) -> tuple[str, str, tuple[Ident, str]]:
+        return (drafts[name].node.key, _RANK[drafts[name].action], name)
+
+    ready = [rank(name) for name, count in waiting.items() if not count]
+    heapify(ready)
+    numbers: dict[tuple[Ident, str], int] = {}
+    while ready:
+        name = heappop(ready)[2]
+        numbers[name] = len(numbers) + 1
+        for follower in followers[name]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heappush(ready, rank(follower))
+    if len(numbers) != len(drafts):
+        stuck = sorted(drafts[name].node.key for name in drafts if name not in numbers)
+        raise AssertionError(f"operations that wait for each other: {stuck}")
+    return tuple(
+        _operation(n, drafts[name], tuple(sorted(numbers[b] for b in drafts[name].after)), welcome_email)
+        for name, n in numbers.items()
+    )
+
+
+def _operation(n: int, draft: _Draft, after: tuple[int, ...], welcome_email: bool) -> Operation:
+    node = draft.node
+    account = f"/accounts/{node.ident}"
+    body: JsonObject | None = None
+    match draft.action:
+        case Action.CREATE:
+            quiet = "" if welcome_email else "?send_email_on_creation=false"
+            method, path, body = "PUT", f"/accounts/{node.parent_after}{quiet}", {"data": node.create}
+        case Action.PROMOTE:
+            method, path, body = "PUT", f"{account}/reseller", {"data": {"name": node.name}}
+        case Action.DEMOTE:
+            method, path = "DELETE", f"{account}/reseller"
+        case Action.MOVE:
+            method, path, body = "POST", f"{account}/move", {"data": {"to": node.parent_after}}
+        case Action.UPDATE:
+            method, path, body = "PATCH", account, {"data": node.update}
+        case _:
+            method, path = "DELETE", account
+    return Operation(n, node.key, node.ident, draft.action, method, path, body, after, draft.temporary)
+
+
+class Walk:
+    """Which operation may begin, as others end. The one mutable thing of the core."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.operations = {operation.n: operation for operation in operations}
+        self._waiting = {operation.n: set(operation.after) for operation in operations}
+        self._followers: dict[int, list[int]] = defaultdict(list)
+        for operation in operations:
+            for before in operation.after:
+                self._followers[before].append(operation.n)
+        self._blocked: dict[int, int] = {}
+        self._ready = [n for n, before in self._waiting.items() if not before]
+        heapify(self._ready)
+
+    def ready(self) -> Operation | None:
+        """The next operation that waits for nothing, if there is one; each is given once."""
+        return self.operations[heappop(self._ready)] if self._ready else None
+
+    def done(self, n: int) -> None:
+        """The operation succeeded."""
+        self._release(n)
+
+    def failed(self, n: int) -> list[Operation]:
+        """The operation failed. Returns those that now never can begin."""
+        lost: list[Operation] = []
+        for follower in self._followers[n]:
+            if follower in self._blocked:
+                continue
+            if _needs(self.operations[follower], self.operations[n]):
+                self._blocked[follower] = n
+                lost.append(self.operations[follower])
+                lost += self.failed(follower)
+        self._release(n)
+        return lost
+
+    def why_blocked(self, n: int) -> Operation | None:
+        """The operation whose failure keeps this one from beginning."""
+        return self.operations[self._blocked[n]] if n in self._blocked else None
+
+    def _release(self, n: int) -> None:
+        for follower in self._followers[n]:
+            self._waiting[follower].discard(n)
+            if not self._waiting[follower] and follower not in self._blocked:
+                heappush(self._ready, follower)
+
+
+def _needs(operation: Operation, before: Operation) -> bool:
+    """Whether `operation` is pointless or wrong if `before` failed.
+
+    An update waits for other accounts only so as not to meet their cascades. A reseller that was
+    demoted for the time being gets its rank back whatever became of what that was for.
+    """
+    if operation.key == before.key:
+        return True
+    if operation.action is Action.PROMOTE and operation.temporary:
+        return False
+    return operation.action is not Action.UPDATE

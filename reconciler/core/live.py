@@ -1,0 +1,65 @@
+"""What the platform answered: the accounts below the root, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.core.values import AccountId, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An account as the list of descendants has it. A hint, not a proof (docs/platform.md 3.2)."""
+
+    id: AccountId
+    name: str
+    realm: str
+    parent_id: AccountId
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAccount:
+    """An account as its own GET answered it. `document`: what of it is configuration.
+
+    `parent_id` is None where neither the list nor the account's own parents told it.
+    """
+
+    id: AccountId
+    parent_id: AccountId | None
+    document: JsonObject
+    reseller: bool
+    revision: str
+
+    @property
+    def name(self) -> str:
+        """The display name."""
+        return str(self.document.get("name", ""))
+
+    @property
+    def block(self) -> JsonObject:
+        """The account in the form of a declared block."""
+        return {"settings": self.document, "reseller": self.reseller}
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """All that was read. `rows` has every account below the root, the root itself not.
+
+    `accounts`: those that were read one by one. `missing`: asked for by id, and proven not to
+    exist. `promoting_allowed`: whether the caller may promote and demote; None if not known.
+    """
+
+    root: AccountId
+    rows: Mapping[AccountId, Row]
+    accounts: Mapping[AccountId, LiveAccount]
+    missing: frozenset[AccountId] = frozenset()
+    promoting_allowed: bool | None = None
+    children: Mapping[AccountId, tuple[AccountId, ...]] = field(default_factory=dict)
+
+    def below(self, top: AccountId) -> list[AccountId]:
+        """All accounts below `top`, parents before children."""
+        found = list(self.children.get(top, ()))
+        for current in found:
+            found.extend(self.children.get(current, ()))
+        return found

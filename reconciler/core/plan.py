@@ -1,0 +1,541 @@
+"""What would change, and in which order: a function of configuration, state and live accounts.
+
+What must not happen is a `Refusal` in the plan, not an exception, so that the whole of it can be
+shown. Everything is in order of key, so that the same inputs make the same plan, byte for byte.
+
+Source: docs/behaviours.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core import account, diff
+from reconciler.core.diff import PARENT, RESELLER, FieldChange
+from reconciler.core.graph import Action, Ident, Node, Operation, order, temporary_demotions
+from reconciler.core.values import (
+    ABSENT,
+    ROOT,
+    AccountId,
+    JsonObject,
+    JsonValue,
+    Key,
+    Sensitive,
+    address,
+    leaves,
+    place,
+)
+
+if TYPE_CHECKING:
+    from reconciler.core.configuration import Configuration, Declared, Limits
+    from reconciler.core.live import Live, LiveAccount, Row
+    from reconciler.core.state import AccountRecord, State
+
+_FEW: Final = 10
+"""Below so many accounts under management, a share of them says nothing (design: safety)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happens to one address. Without actions: nothing, but state has something to learn.
+
+    `declared` is None when the account left the YAML, `record` when it is not in state, `live`
+    when it does not exist. `moved_from`: the key it had.
+    """
+
+    key: Key
+    id: AccountId | None
+    name: str
+    parent: Key
+    actions: tuple[Action, ...]
+    fields: tuple[FieldChange, ...]
+    reason: str
+    declared: Declared | None
+    record: AccountRecord | None
+    live: LiveAccount | None
+    drift: bool = False
+    moved_from: Key | None = None
+
+    @property
+    def address(self) -> str:
+        """The account's address: `accounts.KEY`."""
+        return address(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that keeps a plan from being applied, by the name of its rule."""
+
+    rule: str
+    detail: str
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that `apply` would do. `changes` and `silent` in order of key.
+
+    `silent`: accounts that nothing is done to, of which state must learn something. `complete`
+    is false if only some addresses were looked at.
+    """
+
+    state: State
+    root: AccountId
+    changes: tuple[Change, ...]
+    silent: tuple[Change, ...]
+    operations: tuple[Operation, ...]
+    refusals: tuple[Refusal, ...]
+    unchanged: int
+    complete: bool = True
+
+    def count(self, action: Action) -> int:
+        """How many addresses have this action."""
+        return sum(action in change.actions for change in self.changes)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.changes
+
+
+def compute(
+    configuration: Configuration,
+    state: State,
+    live: Live,
+    limits: Limits,
+    targets: frozenset[Key] = frozenset(),
+) -> Plan:
+    """Decide what would change, and in which order.
+
+    `state` is an empty one where there is none yet. `targets`: look at these keys alone, and at
+    what they depend on; empty: at all.
+    """
+    decider = _Decider(configuration, state, live)
+    keys = sorted({*configuration.accounts, *decider.records})
+    if targets:
+        keys = [key for key in keys if key in _closure(targets, configuration, decider)]
+    changes: list[Change] = []
+    silent: list[Change] = []
+    for key in keys:
+        change = decider.decide(key)
+        if change is not None:
+            (changes if change.actions else silent).append(change)
+    operations = _operations(decider, changes) if changes else ()
+    refusals = [*decider.refusals, *_check(decider, changes, operations, limits)]
+    return Plan(
+        state=state,
+        root=live.root,
+        changes=tuple(changes),
+        silent=tuple(silent),
+        operations=operations,
+        refusals=tuple(refusals),
+        unchanged=len(keys) - len(changes),
+        complete=not targets,
+    )
+
+
+def unread(configuration: Configuration, state: State, live: Live) -> list[AccountId]:
+    """Accounts that must be read as well before a plan can be made.
+
+    To promote or demote an account it must be known which accounts below it are resellers, and
+    the list does not say (docs/platform.md 3.2).
+    """
+    decider = _Decider(configuration, state, live)
+    tops = [
+        change.id
+        for key in configuration.accounts
+        if (change := decider.decide(key)) is not None
+        and change.id is not None
+        and {Action.PROMOTE, Action.DEMOTE} & {*change.actions}
+    ]
+    below = {account_id for top in tops for account_id in live.below(top)}
+    return sorted(below - live.accounts.keys() - live.missing)
+
+
+class _Decider:
+    """Joins the three versions by key, and remembers what must be refused."""
+
+    def __init__(self, configuration: Configuration, state: State, live: Live) -> None:
+        self.configuration = configuration
+        self.state = state
+        self.live = live
+        self.refusals: list[Refusal] = []
+        self.moved_from: dict[Key, Key] = {}
+        self.records = self._moved()
+        self.idents: dict[Key, Ident] = {
+            key: self._ident(key, declared) for key, declared in configuration.accounts.items()
+        }
+        self.keys = {ident: key for key, ident in self.idents.items()}
+        self._strangers: dict[str, Row] | None = None
+
+    def _moved(self) -> dict[Key, AccountRecord]:
+        """The records under the keys that they have now."""
+        records = dict(self.state.accounts)
+        for moved in self.configuration.moved:
+            if moved.old not in records:
+                continue  # done in an earlier run
+            if moved.new in records:
+                detail = f"{address(moved.old)} can't become {address(moved.new)}: both are in state."
+                self.refusals.append(Refusal("moved", detail, moved.new))
+                continue
+            records[moved.new] = records.pop(moved.old)
+            self.moved_from[moved.new] = self.moved_from.pop(moved.old, moved.old)
+        return records
+
+    def _ident(self, key: Key, declared: Declared) -> Ident:
+        record = self.records.get(key)
+        if record is not None and record.id not in self.live.missing:
+            return record.id
+        return declared.id or f"{{{address(key)}.id}}"
+
+    def parent(self, declared: Declared) -> Ident:
+        """The account that the declared one belongs below."""
+        return self.live.root if declared.parent == ROOT else self.idents[declared.parent]
+
+    def refuse(self, rule: str, detail: str, key: Key | None = None) -> None:
+        """Note that the plan must not be applied."""
+        self.refusals.append(Refusal(rule, detail, key))
+
+    def decide(self, key: Key) -> Change | None:
+        """What happens to one address; None if nothing at all does."""
+        declared = self.configuration.accounts.get(key)
+        record = self.records.get(key)
+        if declared is None:
+            return self._left(key, record) if record is not None else None
+        if record is None:
+            return self._adoption(declared) if declared.id else self._creation(declared)
+        if declared.id and declared.id != record.id and record.id not in self.live.missing:
+            detail = f"{address(key)} is {record.id} in state, but its id: says {declared.id}."
+            self.refuse("id", f"{detail} Remove `id:`, or give the other account a key of its own.", key)
+            return None
+        live = self.live.accounts.get(record.id)
+        if live is None:
+            return self._creation(declared, record)
+        return self._present(declared, record, live)
+
+    def _present(self, declared: Declared, record: AccountRecord, live: LiveAccount) -> Change | None:
+        parent = self.parent(declared)
+        renamed = self.moved_from.get(declared.key)
+        recorded = (
+            record.prevent_destroy == declared.lifecycle.prevent_destroy
+            and record.parent_id == live.parent_id
+            and renamed is None
+        )
+        in_place = live.parent_id == parent
+        if in_place and recorded and diff.settled(declared, record, live, self.state):
+            return None
+        fields = diff.compare(declared, record, live, self.state)
+        if not in_place:
+            was = record.parent_id != live.parent_id
+            fields = (self._parent_change(declared, live, drift=was), *fields)
+        reason = f"moved from {address(renamed)}" if renamed else "live differs from what is declared"
+        return self._change(declared, record, live, fields, reason)
+
+    def _parent_change(self, declared: Declared, live: LiveAccount, *, drift: bool) -> FieldChange:
+        before = self.name_of(live.parent_id or "")
+        source, origin = declared.origin(PARENT)
+        return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin)
+
+    def name_of(self, ident: Ident) -> str:
+        """The key of an account, or its id where it has none."""
+        return ROOT if ident == self.live.root else self.keys.get(ident, ident)
+
+    def _change(
+        self,
+        declared: Declared,
+        record: AccountRecord | None,
+        live: LiveAccount,
+        fields: tuple[FieldChange, ...],
+        reason: str,
+    ) -> Change:
+        actions = [Action.ADOPT] if record is None else []
+        paths = {field.path: field for field in fields}
+        if PARENT in paths:
+            actions.append(Action.MOVE)
+        if RESELLER in paths:
+            actions.append(Action.PROMOTE if paths[RESELLER].after is True else Action.DEMOTE)
+        if paths.keys() - {PARENT, RESELLER}:
+            actions.append(Action.UPDATE)
+        return Change(
+            key=declared.key,
+            id=live.id,
+            name=live.name,
+            parent=declared.parent,
+            actions=tuple(actions),
+            fields=fields,
+            reason=reason,
+            declared=declared,
+            record=record,
+            live=live,
+            drift=any(field.drift for field in fields),
+            moved_from=self.moved_from.get(declared.key),
+        )
+
+    def _adoption(self, declared: Declared) -> Change | None:
+        live = self.live.accounts.get(declared.id or AccountId(""))
+        owner = next((k for k, r in self.records.items() if r.id == declared.id), None)
+        twin = next(
+            (d.key for d in self.configuration.accounts.values() if d.id == declared.id and d is not declared),
+            None,
+        )
+        if owner or twin:
+            self.refuse("id", f"{declared.id} is {address(owner or twin or '')} already.", declared.key)
+        elif live is None or live.id not in self.live.rows:
+            detail = f"There is no account {declared.id} below the root."
+            self.refuse("id", f"{detail} Correct the `id:` of {address(declared.key)}, or remove it.", declared.key)
+        else:
+            fields = diff.compare(declared, None, live, self.state)
+            if live.parent_id != self.parent(declared):
+                fields = (self._parent_change(declared, live, drift=False), *fields)
+            return self._change(declared, None, live, fields, f"id: {declared.id} is declared")
+        return None
+
+    def _creation(self, declared: Declared, record: AccountRecord | None = None) -> Change | None:
+        stranger = self._stranger(declared)
+        if stranger is not None:
+            what = "realm" if isinstance(declared.settings.get("realm"), str) else "name and parent"
+            detail = (
+                f"{address(declared.key)} would be created, but the account {stranger.id}"
+                f" ({stranger.name}) has its {what}. If it is the same, say so: `id: {stranger.id}`"
+                f" in the YAML, or `reconciler import {declared.key} {stranger.id}`."
+            )
+            self.refuse("exists", detail, declared.key)
+            return None
+        actions = [Action.CREATE]
+        if declared.block.get("reseller") is True:
+            actions.append(Action.PROMOTE)
+        gone = record is not None
+        return Change(
+            key=declared.key,
+            id=None,
+            name=str(declared.settings["name"]),
+            parent=declared.parent,
+            actions=tuple(actions),
+            fields=diff.creation(declared),
+            reason="it was deleted outside" if gone else "it is not in state",
+            declared=declared,
+            record=None,
+            live=None,
+            drift=gone,
+            moved_from=self.moved_from.get(declared.key),
+        )
+
+    def _stranger(self, declared: Declared) -> Row | None:
+        """An account that nobody manages and that could be the declared one."""
+        if self._strangers is None:
+            managed = {r.id for r in self.records.values()} | {
+                d.id for d in self.configuration.accounts.values() if d.id
+            }
+            self._strangers = {}
+            for row in self.live.rows.values():
+                if row.id not in managed:
+                    self._strangers[f"realm {account.normal_realm(row.realm)}"] = row
+                    self._strangers[f"name {row.parent_id} {row.name}"] = row
+        realm = declared.settings.get("realm")
+        if isinstance(realm, str):
+            return self._strangers.get(f"realm {account.normal_realm(realm)}")
+        return self._strangers.get(f"name {self.parent(declared)} {declared.settings['name']}")
+
+    def _left(self, key: Key, record: AccountRecord) -> Change | None:
+        """An account that is in state and no more in the YAML."""
+        removed = self.configuration.removed.get(key)
+        live = self.live.accounts.get(record.id)
+        if removed is None and live is not None:
+            self.refuse("left_the_yaml", self._ways_on(key, record, live), key)
+            return None
+        action = Action.FORGET
+        reason = "removed: destroy: false" if removed else "it left the YAML and was deleted outside"
+        if removed is not None and removed.destroy and live is not None:
+            if record.prevent_destroy:
+                detail = "has lifecycle.prevent_destroy; apply once with it lifted, while the account is declared."
+                self.refuse("prevent_destroy", f"{address(key)} {detail}", key)
+                return None
+            action, reason = Action.DELETE, "removed: destroy: true"
+        name = live.name if live else str(key)
+        parent = self.name_of(live.parent_id or "" if live else record.parent_id)
+        return Change(key, record.id, name, parent, (action,), (), reason, None, record, live)
+
+    def _ways_on(self, key: Key, record: AccountRecord, live: LiveAccount) -> str:
+        realm = live.document.get("realm")
+        for other in self.configuration.accounts.values():
+            same = other.id == record.id or (
+                isinstance(realm, str)
+                and isinstance(other.settings.get("realm"), str)
+                and account.normal_realm(str(other.settings["realm"])) == account.normal_realm(realm)
+            )
+            if same and other.key not in self.records:
+                return (
+                    f"{address(key)} left the YAML, and {address(other.key)} looks like the same"
+                    f" account. If its key changed, say so: `moved: [{{from: {key}, to: {other.key}}}]`."
+                )
+        return (
+            f"{address(key)} ({live.name}) left the YAML. That alone deletes nothing. To forget it and leave"
+            f" it alone: `removed: [{{account: {key}, destroy: false}}]`. To delete it: `destroy: true`."
+        )
+
+
+def _closure(targets: frozenset[Key], configuration: Configuration, decider: _Decider) -> set[Key]:
+    """The targets and the accounts that they stand below."""
+    keys = set(targets)
+    for key in targets:
+        declared = configuration.accounts.get(key)
+        while declared is not None and declared.parent != ROOT and declared.parent not in keys:
+            keys.add(declared.parent)
+            declared = configuration.accounts.get(declared.parent)
+    return keys & {*configuration.accounts, *decider.records}
+
+
+# --- operations ------------------------------------------------------------------------------
+
+
+def _operations(decider: _Decider, changes: Sequence[Change]) -> tuple[Operation, ...]:
+    nodes = _nodes(decider, changes)
+    _refuse_foreign_demotions(decider, nodes)
+    return order(nodes, welcome_email=decider.configuration.settings.welcome_email)
+
+
+def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
+    """Every account below the root with its place and rank, before and after."""
+    nodes: dict[Ident, Node] = {}
+    for row in decider.live.rows.values():
+        found = decider.live.accounts.get(row.id)
+        rank = found is not None and found.reseller
+        key = decider.keys.get(row.id, row.id)
+        nodes[row.id] = Node(row.id, key, row.name, row.parent_id, row.parent_id, rank, rank)
+    for change in changes:
+        ident = change.id or decider.idents[change.key]
+        nodes[ident] = _node(decider, ident, change, nodes.get(ident))
+    return nodes
+
+
+def _node(decider: _Decider, ident: Ident, change: Change, now: Node | None) -> Node:
+    if change.declared is None:
+        if now is None:
+            return Node(ident, change.key, change.name, None, decider.live.root, False, False)
+        gone = Action.DELETE in change.actions
+        return replace(now, key=change.key, parent_after=None if gone else now.parent_after)
+    parent = decider.parent(change.declared)
+    if change.live is None:
+        reseller = Action.PROMOTE in change.actions
+        create, extra = _creation_bodies(decider, change.declared)
+        return Node(ident, change.key, change.name, None, parent, False, reseller, create, extra)
+    before = change.live.reseller
+    after = (before or Action.PROMOTE in change.actions) and Action.DEMOTE not in change.actions
+    update = _update_body(change) if Action.UPDATE in change.actions else None
+    return Node(ident, change.key, change.live.name, change.live.parent_id, parent, before, after, None, update)
+
+
+def _creation_bodies(decider: _Decider, declared: Declared) -> tuple[JsonObject, JsonObject | None]:
+    """The document to create, and what must be patched after it (docs/platform.md 3.4).
+
+    A create can't make a disabled account, nor an enabled one below a disabled one.
+    """
+    body: JsonObject = {}
+    for path, value in leaves(declared.settings):
+        if value is not None and (path, value) != (("enabled",), False):
+            place(body, path, _wrapped(declared, ("settings", *path), value))
+    enabled = declared.settings.get("enabled")
+    if enabled is False:
+        return body, {"enabled": False}
+    if enabled is True and _disabled(decider, declared.parent):
+        return body, {"enabled": True}
+    return body, None
+
+
+def _disabled(decider: _Decider, key: Key) -> bool:
+    """Whether the account is, or may be by then, disabled."""
+    parent = decider.configuration.accounts.get(key)
+    live = decider.live.accounts.get(AccountId(decider.idents.get(key, decider.live.root)))
+    declared = parent is not None and parent.settings.get("enabled") is False
+    return declared or (live is not None and live.document.get("enabled") is False)
+
+
+def _wrapped(declared: Declared, path: tuple[str, ...], value: JsonValue) -> JsonValue:
+    """The value, as `Sensitive` where no output may show it.
+
+    A body is JSON but for these: whoever prints or sends it must say which of the two he means.
+    """
+    origin = declared.sensitive.get(path)
+    return Sensitive(value, origin) if origin else value  # type: ignore[return-value]
+
+
+def _update_body(change: Change) -> JsonObject:
+    """The changed leaves, null for those to remove, and always `enabled` (docs/platform.md 3.6)."""
+    body: JsonObject = {}
+    for field in change.fields:
+        if field.path[0] == "settings":
+            after: object = None if field.after is ABSENT else field.after
+            place(body, field.path[1:], after)  # type: ignore[arg-type]
+    if "enabled" not in body and change.live is not None:
+        body["enabled"] = change.live.document.get("enabled", True)
+    return body
+
+
+def _refuse_foreign_demotions(decider: _Decider, nodes: Mapping[Ident, Node]) -> None:
+    """An account that nobody declared a reseller is not demoted, not for a moment either."""
+    for ident in sorted(temporary_demotions(nodes)):
+        declared = decider.configuration.accounts.get(nodes[ident].key)
+        leaving = nodes[ident].parent_after is None
+        if not leaving and (declared is None or declared.block.get("reseller") is not True):
+            detail = (
+                f"{nodes[ident].name} ({ident}) is a reseller below an account whose rank would change, so"
+                " it would have to be demoted for the time being; but no `reseller: true` declares it."
+            )
+            decider.refuse("undeclared_reseller", detail)
+
+
+# --- safety ----------------------------------------------------------------------------------
+
+
+def _check(
+    decider: _Decider, changes: Sequence[Change], operations: Sequence[Operation], limits: Limits
+) -> list[Refusal]:
+    """What of the plan is more than one run may do."""
+    counts = Counter(action for change in changes for action in change.actions)
+    demotions = counts[Action.DEMOTE]
+    if not limits.reparent:
+        demotions += sum(o.temporary and o.action is Action.DEMOTE for o in operations)
+    refusals = []
+    if counts[Action.DELETE] > limits.max_delete:
+        refusals.append(_over("max_delete", "delete", counts[Action.DELETE], limits.max_delete))
+    if demotions > limits.max_demote:
+        refusals.append(_over("max_demote", "demote", demotions, limits.max_demote))
+    managed = len(decider.records)
+    touched = sum(bool({Action.UPDATE, Action.MOVE} & {*change.actions}) for change in changes)
+    if managed >= _FEW and touched * 100 > limits.max_update_percent * managed:
+        detail = (
+            f"{touched} of {managed} accounts would be updated or moved; at most"
+            f" {limits.max_update_percent}% may be in one run. To allow it once: --allow update=100%."
+        )
+        refusals.append(Refusal("max_update_percent", detail))
+    refusals += _undeletable(decider, changes)
+    ranks = counts[Action.PROMOTE] + counts[Action.DEMOTE]
+    if ranks and decider.live.promoting_allowed is False:
+        detail = f"{ranks} accounts would be promoted or demoted; that takes a token of a superduper admin, which this is not."
+        refusals.append(Refusal("superduper_admin", detail))
+    return refusals
+
+
+def _over(rule: str, word: str, count: int, limit: int) -> Refusal:
+    detail = f"The plan would {word} {count}; at most {limit} may be in one run. To allow it once: --allow {word}={count}."
+    return Refusal(rule, detail)
+
+
+def _undeletable(decider: _Decider, changes: Sequence[Change]) -> list[Refusal]:
+    """Deletes of accounts that something stays below."""
+    going = {c.id for c in changes if Action.DELETE in c.actions}
+    leaving = {c.id for c in changes if Action.MOVE in c.actions}
+    refusals = []
+    for change in changes:
+        if Action.DELETE in change.actions and change.id is not None:
+            staying = [i for i in decider.live.children.get(change.id, ()) if i not in going | leaving]
+            if staying:
+                names = ", ".join(decider.live.rows[i].name for i in staying[:3])
+                detail = f"{change.address} can't be deleted: {len(staying)} accounts stay below it ({names})."
+                refusals.append(Refusal("has_descendants", detail, change.key))
+    return refusals
+
+

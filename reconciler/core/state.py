@@ -1,0 +1,340 @@
+"""What the tool knows of what it did: the state, its text form, and how it changes.
+
+State claims what the API confirmed and nothing else. A value of this module never changes; a run
+collects `Entry` values, which `fold` lays over the state that the run began with.
+
+Source: docs/state.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, NoReturn, cast
+from uuid import UUID
+
+import orjson
+
+from reconciler.core.values import (
+    ABSENT,
+    AccountId,
+    FieldPath,
+    JsonObject,
+    JsonValue,
+    Key,
+    MaybeJson,
+    account_id,
+    is_key,
+    leaves,
+    place,
+    value_at,
+)
+
+FORMAT: Final = 1
+SENSITIVE: Final = "$sensitive"
+"""The key of the mapping that stands for a value which nobody may see."""
+
+_CHECKSUM: Final = b'\n  "checksum": "'
+_DIGITS: Final = 64
+
+
+class Unusable(Exception):
+    """A state that can't be trusted. Never the same as no state."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """One account under management.
+
+    `applied`: the declared leaves at the last apply, as an account block; sensitive ones as
+    digests. `observed`: what the API answered for them. `updated_at`: UTC, ISO 8601.
+    """
+
+    id: AccountId
+    parent_id: AccountId
+    reseller: bool
+    applied: JsonObject
+    observed: JsonObject
+    etag: str
+    updated_at: str
+    prevent_destroy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A create that was begun and whose end is not known.
+
+    `since`: the platform's own time before the create was sent, in Gregorian seconds; 0 if it
+    was not known. `body_digest`: SHA-256 of the body.
+    """
+
+    key: Key
+    parent_id: AccountId
+    name: str
+    realm: str | None
+    since: int
+    body_digest: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All accounts under management. `api_url` and `root` say on which platform."""
+
+    lineage: str
+    serial: int
+    tool: str
+    api_url: str
+    root: AccountId
+    digest_key: str = field(repr=False)
+    accounts: Mapping[Key, AccountRecord]
+    intents: Mapping[Key, Intent] = field(default_factory=dict)
+
+    def digest(self, value: JsonValue) -> str:
+        """A keyed digest of a sensitive value: enough to see that it changed."""
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return hmac.new(bytes.fromhex(self.digest_key), text, hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that a run made sure of, as the journal keeps it.
+
+    `record`: what is true of the account now. `forget`: it is out of state. `intend`: a create
+    is about to be sent. `settle`: that create is known not to have happened, or is recorded.
+    """
+
+    kind: Literal["record", "forget", "intend", "settle"]
+    key: Key
+    record: AccountRecord | None = None
+    intent: Intent | None = None
+
+
+def fold(state: State, entries: Sequence[Entry]) -> State:
+    """The state after `entries`, with the next serial. Without any, the same state."""
+    if not entries:
+        return state
+    accounts = dict(state.accounts)
+    intents = dict(state.intents)
+    for entry in entries:
+        if entry.kind == "record" and entry.record is not None:
+            accounts[entry.key] = entry.record
+            intents.pop(entry.key, None)
+        elif entry.kind == "forget":
+            accounts.pop(entry.key, None)
+        elif entry.kind == "intend" and entry.intent is not None:
+            intents[entry.key] = entry.intent
+        else:
+            intents.pop(entry.key, None)
+    if accounts == state.accounts and intents == state.intents:
+        return state
+    return replace(state, serial=state.serial + 1, accounts=accounts, intents=intents)
+
+
+# --- what an apply may claim -----------------------------------------------------------------
+
+
+def masked(block: JsonObject, sensitive: Mapping[FieldPath, str], state: State | None) -> JsonObject:
+    """The block with each sensitive leaf as its digest; without a state to key it, as "".
+
+    A block without sensitive leaves is returned as it is, not copied.
+    """
+    if not sensitive:
+        return block
+    copy = cast("JsonObject", orjson.loads(orjson.dumps(block)))
+    for path in sensitive:
+        value = value_at(copy, path)
+        if value is not ABSENT:
+            place(copy, path, {SENSITIVE: state.digest(value) if state else ""})
+    return copy
+
+
+def is_masked(value: MaybeJson) -> bool:
+    """Whether `value` stands for a sensitive one."""
+    return isinstance(value, dict) and value.keys() == {SENSITIVE}
+
+
+def applied_leaves(record: AccountRecord) -> dict[FieldPath, JsonValue]:
+    """The leaves that were declared at the last apply. A digest is one leaf."""
+    found: dict[FieldPath, JsonValue] = {}
+    for path, value in leaves(record.applied):
+        if path[-1] == SENSITIVE:
+            found[path[:-1]] = {SENSITIVE: value}
+        elif path != ("settings",):
+            found[path] = value
+    return found
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def dump(state: State) -> bytes:
+    """The state as text: sorted, indented, with a checksum over every byte of it."""
+    document = {
+        "format": FORMAT,
+        "lineage": state.lineage,
+        "serial": state.serial,
+        "tool": state.tool,
+        "api": {"url": state.api_url, "root": state.root},
+        "digest_key": state.digest_key,
+        "checksum": "0" * _DIGITS,
+        "accounts": {key: record_json(record) for key, record in state.accounts.items()},
+        "intents": {key: intent_json(intent) for key, intent in state.intents.items()},
+    }
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    text = orjson.dumps(document, option=options)
+    at = text.index(_CHECKSUM) + len(_CHECKSUM)
+    digest = hashlib.sha256(text).hexdigest().encode()
+    return text[:at] + digest + text[at + _DIGITS :]
+
+
+def parse(text: bytes) -> State:
+    """Read what `dump` wrote. Raises: Unusable, with what is wrong and what to do."""
+    document = _verified(text)
+    if document.get("format") != FORMAT:
+        _unusable(f"its format is {document.get('format')!r}; this version reads {FORMAT}. Upgrade the tool")
+    try:
+        api = _object(document["api"])
+        return State(
+            lineage=str(UUID(_string(document["lineage"]))),
+            serial=_integer(document["serial"]),
+            tool=_string(document["tool"]),
+            api_url=_string(api["url"]),
+            root=account_id(api["root"]),
+            digest_key=_string(document["digest_key"]),
+            accounts={_key(k): record_from(_object(v)) for k, v in _object(document["accounts"]).items()},
+            intents={_key(k): intent_from(_object(v)) for k, v in _object(document["intents"]).items()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unusable(f"it is no state of this tool ({error})") from error
+
+
+def _verified(text: bytes) -> JsonObject:
+    """The document, after its checksum was found right."""
+    if not text.strip():
+        _unusable("it is empty")
+    at = text.find(_CHECKSUM) + len(_CHECKSUM)
+    if at < len(_CHECKSUM):
+        try:
+            newer = _object(orjson.loads(text)).get("format")
+        except (orjson.JSONDecodeError, TypeError):
+            newer = None
+        if isinstance(newer, int) and newer > FORMAT:
+            _unusable(f"its format is {newer}; this version reads {FORMAT}. Upgrade the tool")
+        _unusable("it has no checksum: it is cut off, or no state of this tool")
+    blank = text[:at] + b"0" * _DIGITS + text[at + _DIGITS :]
+    if hashlib.sha256(blank).hexdigest().encode() != text[at : at + _DIGITS]:
+        _unusable("its checksum is wrong: it was damaged, cut off or edited")
+    try:
+        return _object(orjson.loads(text))
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise Unusable(f"it is no JSON ({error})") from error
+
+
+def _unusable(reason: str) -> NoReturn:
+    raise Unusable(reason)
+
+
+def record_json(record: AccountRecord) -> JsonObject:
+    """An account's record as JSON."""
+    document: JsonObject = {
+        "id": record.id,
+        "parent_id": record.parent_id,
+        "reseller": record.reseller,
+        "applied": record.applied,
+        "observed": record.observed,
+        "etag": record.etag,
+        "updated_at": record.updated_at,
+    }
+    if record.prevent_destroy:
+        document["prevent_destroy"] = True
+    return document
+
+
+def record_from(document: JsonObject) -> AccountRecord:
+    """Read what `record_json` wrote. Raises: KeyError, TypeError, ValueError."""
+    return AccountRecord(
+        id=account_id(document["id"]),
+        parent_id=account_id(document["parent_id"]),
+        reseller=document["reseller"] is True,
+        applied=_object(document["applied"]),
+        observed=_object(document["observed"]),
+        etag=_string(document["etag"]),
+        updated_at=_string(document["updated_at"]),
+        prevent_destroy=document.get("prevent_destroy") is True,
+    )
+
+
+def intent_json(intent: Intent) -> JsonObject:
+    """An intent as JSON."""
+    return {
+        "key": intent.key,
+        "parent_id": intent.parent_id,
+        "name": intent.name,
+        "realm": intent.realm,
+        "since": intent.since,
+        "body_digest": intent.body_digest,
+        "run": intent.run,
+    }
+
+
+def intent_from(document: JsonObject) -> Intent:
+    """Read what `intent_json` wrote. Raises: KeyError, TypeError, ValueError."""
+    return Intent(
+        key=_key(_string(document["key"])),
+        parent_id=account_id(document["parent_id"]),
+        name=_string(document["name"]),
+        realm=None if document["realm"] is None else _string(document["realm"]),
+        since=_integer(document["since"]),
+        body_digest=_string(document["body_digest"]),
+        run=_string(document["run"]),
+    )
+
+
+def entry_json(entry: Entry) -> JsonObject:
+    """A journal entry as JSON."""
+    document: JsonObject = {"kind": entry.kind, "key": entry.key}
+    if entry.record is not None:
+        document["record"] = record_json(entry.record)
+    if entry.intent is not None:
+        document["intent"] = intent_json(entry.intent)
+    return document
+
+
+def entry_from(document: JsonObject) -> Entry:
+    """Read what `entry_json` wrote. Raises: KeyError, TypeError, ValueError."""
+    kind = document["kind"]
+    if kind not in ("record", "forget", "intend", "settle"):
+        raise ValueError(f"an unknown kind of entry, {kind!r}")
+    return Entry(
+        cast("Literal['record', 'forget', 'intend', 'settle']", kind),
+        _key(_string(document["key"])),
+        record_from(_object(document["record"])) if "record" in document else None,
+        intent_from(_object(document["intent"])) if "intent" in document else None,
+    )
+
+
+def _object(value: object) -> JsonObject:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected a mapping, found {type(value).__name__}")
+    return value
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a string, found {type(value).__name__}")
+    return value
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"expected an integer, found {type(value).__name__}")
+    return value
+
+
+def _key(text: str) -> Key:
+    if not is_key(text):
+        raise ValueError(f"{text[:80]!r} is no key of an account")
+    return text

@@ -1,0 +1,180 @@
+"""Configuration to Diagnostics, all at once: what the platform would refuse, or do differently.
+
+Complete and offline. An error is sure to fail; a warning is legal and probably not meant.
+
+Source: docs/platform.md 1.3, 3.3, 3.5, 3.11, 5.4 and 7; docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core import account
+from reconciler.core.configuration import Configuration, Declared, shown
+from reconciler.core.values import ABSENT, ROOT, Diagnostic, JsonValue, address, dotted, value_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from reconciler.core.account import Violation
+    from reconciler.core.values import Source
+
+_SUMMARIES: Final = {
+    "required": "A missing field",
+    "additionalProperties": "An unknown field",
+    "type": "A value of the wrong type",
+    "enum": "A value that is not allowed",
+    "pattern": "A malformed value",
+    "wrong_format": "A malformed value",
+    "minLength": "A value that is too short",
+    "maxLength": "A value that is too long",
+    "minimum": "A number that is too small",
+    "maximum": "A number that is too large",
+}
+
+
+def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagnostic]:
+    """Everything that is wrong with the accounts, in order of place.
+
+    `zones` are the names of the time zones there are.
+    """
+    diagnostics: list[Diagnostic] = []
+    for declared in configuration.accounts.values():
+        diagnostics += _settings(declared, zones, extra_fields=configuration.settings.extra_fields)
+        diagnostics += _warnings(declared)
+    diagnostics += _parents(configuration)
+    diagnostics += _collisions(configuration)
+    diagnostics += _leaving(configuration)
+    return sorted(diagnostics, key=Diagnostic.sort_key)
+
+
+def _settings(
+    declared: Declared, zones: frozenset[str], *, extra_fields: bool
+) -> Iterator[Diagnostic]:
+    refused = set()
+    for violation in account.violations(declared.settings, extra_fields=extra_fields):
+        refused.add(violation.path[:1])
+        yield _violation(declared, violation)
+    zone = declared.settings.get("timezone")
+    if isinstance(zone, str) and ("timezone",) not in refused and zone not in zones:
+        near = get_close_matches(zone, zones, n=1)
+        nearest = f' Nearest: "{near[0]}".' if near else ""
+        detail = f"{_quoted(declared, ('settings', 'timezone'), zone)} is no time zone.{nearest}"
+        yield _problem(declared, ("settings", "timezone"), "An unknown time zone", detail)
+
+
+def _violation(declared: Declared, violation: Violation) -> Diagnostic:
+    path = ("settings", *violation.path)
+    summary = _SUMMARIES.get(violation.rule, "A wrong value")
+    name = str(violation.path[-1]) if violation.path else ""
+    if violation.rule == "required":
+        detail = f"{dotted(path)} must be given."
+    elif violation.rule == "additionalProperties":
+        known = account.known_keys(tuple(str(part) for part in violation.path[:-1]))
+        near = get_close_matches(name, known, n=1)
+        nearest = f' Nearest: "{near[0]}".' if near else ""
+        detail = f"{shown(name)}: {violation.message}{nearest}"
+    else:
+        hint = ""
+        if violation.rule == "type" and violation.target == "string" and not isinstance(violation.value, str):
+            hint = " Quote it." if isinstance(violation.value, bool | int | float) else ""
+        found = ABSENT if violation.value is ABSENT else violation.value
+        detail = f"Found {_quoted(declared, path, found)}. {violation.message}{hint}"
+    key = violation.rule == "additionalProperties"
+    source = declared.place(path, key=key)
+    return Diagnostic("error", summary, detail, address(declared.key), dotted(path), source)
+
+
+def _quoted(declared: Declared, path: Sequence[str | int], value: object) -> str:
+    """The value for an error text, unless it, or what encloses it, is sensitive."""
+    texts = tuple(str(part) for part in path)
+    if any(texts[: len(hidden)] == hidden or hidden[: len(texts)] == texts for hidden in declared.sensitive):
+        return "(sensitive)"
+    return shown(value)  # type: ignore[arg-type]
+
+
+def _warnings(declared: Declared) -> Iterator[Diagnostic]:
+    for path in account.unknown_modules(declared.settings):
+        detail = "The platform may know it all the same; its data is passed on unchecked."
+        yield _problem(declared, ("settings", *path), "An unknown metaflow module", detail, warning=True)
+    for path in sorted(account.SERVER_WRITTEN):
+        full = ("settings", *path)
+        if value_at(declared.block, full) is not ABSENT and not declared.lifecycle.ignores(full):
+            detail = (
+                "The platform writes this field by itself, so it is set at creation and then left alone."
+                f" Say so: lifecycle: {{ignore_changes: [{dotted(path)}]}}."
+            )
+            yield _problem(declared, full, "A field that the platform writes", detail, warning=True)
+    if "realm" not in declared.settings and declared.id is None:
+        detail = "After a lost answer the new account could be found again by its name alone. Declare a realm."
+        yield _problem(declared, ("settings",), "An account without a realm", detail, warning=True)
+
+
+def _parents(configuration: Configuration) -> Iterator[Diagnostic]:
+    """Unknown parents and circles. Each circle is told once, at its first key."""
+    settled: set[str] = {ROOT}
+    for key, declared in configuration.accounts.items():
+        if declared.parent != ROOT and declared.parent not in configuration.accounts:
+            near = get_close_matches(declared.parent, list(configuration.accounts), n=1)
+            nearest = f' Nearest: "{near[0]}".' if near else ""
+            detail = f"{shown(declared.parent)} is no account, nor `root`.{nearest}"
+            yield _problem(declared, ("parent",), "An unknown parent", detail)
+        path: list[str] = []
+        current = key
+        while current not in settled and current in configuration.accounts and current not in path:
+            path.append(current)
+            current = configuration.accounts[current].parent
+        if current in path:
+            circle = [*path[path.index(current) :], current]
+            yield _problem(declared, ("parent",), "Parents in a circle", f"{' -> '.join(circle)}.")
+        settled.update(path)
+
+
+def _collisions(configuration: Configuration) -> Iterator[Diagnostic]:
+    yield from _collide(
+        configuration, "realm", account.normal_realm, "compared in lower case, without blanks"
+    )
+    yield from _collide(
+        configuration, "name", account.normal_name, "compared by the letters a-z and digits alone"
+    )
+
+
+def _collide(
+    configuration: Configuration, name: str, normal: Callable[[str], str], how: str
+) -> Iterator[Diagnostic]:
+    first: dict[str, Declared] = {}
+    for declared in configuration.accounts.values():
+        value = declared.settings.get(name)
+        if not isinstance(value, str):
+            continue
+        other = first.setdefault(normal(value), declared)
+        if other is not declared:
+            theirs = f"{address(other.key)} ({other.place(('settings', name))})"
+            detail = f"{shown(value)} is taken by {theirs}; {name}s are unique on the platform, {how}."
+            yield _problem(declared, ("settings", name), f"A {name} declared twice", detail)
+
+
+def _leaving(configuration: Configuration) -> Iterator[Diagnostic]:
+    for key, removed in configuration.removed.items():
+        if key in configuration.accounts:
+            place = configuration.accounts[key].source
+            detail = f"It is declared at {place}. Remove one of the two."
+            yield Diagnostic("error", "A removed account that is declared", detail, address(key), None, removed.source)
+    for moved in configuration.moved:
+        if moved.new not in configuration.accounts:
+            detail = f"{shown(moved.new)} is no account."
+            yield Diagnostic("error", "A move to an unknown key", detail, address(moved.new), None, moved.source)
+        if moved.old in configuration.accounts:
+            detail = f"{address(moved.old)} is declared still."
+            yield Diagnostic("error", "A move from a declared key", detail, address(moved.old), None, moved.source)
+
+
+def _problem(
+    declared: Declared, path: Sequence[str | int], summary: str, detail: str, *, warning: bool = False
+) -> Diagnostic:
+    severity = "warning" if warning else "error"
+    source: Source = declared.place(path)
+    return Diagnostic(severity, summary, detail, address(declared.key), dotted(tuple(path)), source)
+
+
