@@ -204,6 +204,9 @@ class Platform:
             answer = self._answered(call)
         except RefusedError as refused:
             response = failure(refused, self._trace(call), self.options.error_format)
+        except RecursionError:  # JSON may be nested deeper than Python's own stack reaches
+            fault = system_error(500, "unspecified_fault")
+            response = failure(fault, self._trace(call), self.options.error_format)
         else:
             response = success(answer, self._trace(call))
         self.accounts.settle()
@@ -411,7 +414,7 @@ def _set_up(store: Store, options: SandboxOptions, clock: Callable[[], float]) -
         superduper=options.superduper,
         notification_preference="teletype",
     )
-    store.put_new([root, *seeded(root, options.seed_accounts, ids)])
+    store.put_new(seeded(root, options.seed_accounts, ids))
     return ids
 
 

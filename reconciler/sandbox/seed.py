@@ -5,6 +5,8 @@ The same number gives the same names, realms and shape; ids come from the sandbo
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.sandbox import rules
@@ -33,8 +35,22 @@ _SUBRESELLER: Final = 5
 """One in so many resellers hangs below the one before it: a second level of them."""
 
 
-def seeded(root: Record, count: int, ids: Ids) -> Iterator[Record]:
-    """Make `count` accounts below `root`, parents before their children."""
+def seeded(root: Record, count: int, ids: Ids) -> list[Record]:
+    """Make `count` accounts below `root`; answers all of them behind it, parents first.
+
+    Those with something below them have their `descendants_count`, as if grown one by one.
+    """
+    records = [root, *_below(root, count, ids)]
+    counts = Counter(ancestor for record in records for ancestor in record.tree)
+    return [
+        replace(record, document={**record.document, "descendants_count": counts[record.id]})
+        if record.id in counts
+        else record
+        for record in records
+    ]
+
+
+def _below(root: Record, count: int, ids: Ids) -> Iterator[Record]:
     reseller = root
     top = root
     for number in range(count):

@@ -46,9 +46,11 @@ class Store:
         self._settings: dict[str, str] = {}
         self._file = _opened(path) if path is not None else None
         if self._file is not None:
-            self._settings.update(self._file.execute("SELECT name, value FROM setting"))
-            rows = self._file.execute("SELECT record FROM account ORDER BY rowid")
-            self._load([from_bytes(row[0]) for row in rows])
+            try:
+                self._read(self._file)
+            except (sqlite3.Error, ValueError, TypeError) as error:
+                self.close()
+                raise StoreError(f"{path} is no file of this sandbox: {error}") from error
 
     def __len__(self) -> int:
         return len(self._records)
@@ -120,6 +122,11 @@ class Store:
             self._file.close()
             self._file = None
 
+    def _read(self, file: sqlite3.Connection) -> None:
+        self._settings.update(file.execute("SELECT name, value FROM setting"))
+        rows = file.execute("SELECT record FROM account ORDER BY rowid")
+        self._load([from_bytes(row[0]) for row in rows])
+
     def _load(self, records: list[Record]) -> None:
         for record in records:
             self._index(record)
@@ -145,9 +152,12 @@ def _opened(path: Path) -> sqlite3.Connection:
     The thread that serves need not be the one that opened, so SQLite's own check is off; there
     is never more than one at a time, since all of it runs in one event loop.
     """
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    try:
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+    except sqlite3.Error as error:
+        raise StoreError(f"the sandbox can't open its data file {path}: {error}") from error
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
