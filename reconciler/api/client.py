@@ -57,6 +57,7 @@ _MAX_BODY: Final = 256 * 1024 * 1024
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9_/-]*(?:\?[A-Za-z0-9_=&.%~-]*)?")
 _PERMANENT = frozenset({"account_has_descendants", "account_has_active_port"})
 _TRANSIENT = frozenset({500, 502, 503, 504, 409})
+_TOO_MANY: Final = 429
 _EXCERPT: Final = 300
 _GREGORIAN: Final = 62167219200
 """Seconds from the year 0 to the Unix epoch (docs/platform.md 3.3)."""
@@ -151,7 +152,9 @@ def by_token(token: str) -> Login:
 def by_password(username: str, password: str, *, name: str | None, realm: str | None) -> Login:
     """Log in as a user of the account with that name or realm (docs/platform.md 2.1)."""
     # The platform's own protocol asks for MD5; the channel is TLS.
-    digest = hashlib.md5(f"{username.lower()}:{password}".encode(), usedforsecurity=False).hexdigest()
+    digest = hashlib.md5(
+        f"{username.lower()}:{password}".encode(), usedforsecurity=False
+    ).hexdigest()
     data: JsonObject = {"credentials": digest, "method": "md5"}
     if name:
         data["account_name"] = name
@@ -178,8 +181,7 @@ class Gate:
         while not self._open.is_set():
             if not self._probing:
                 self._probing = True
-                while (pause := self._resume_at - time.monotonic()) > 0:
-                    await asyncio.sleep(pause)
+                await asyncio.sleep(max(0.0, self._resume_at - time.monotonic()))
                 return
             await self._open.wait()
 
@@ -212,7 +214,7 @@ class Client:
         self._transport = transport
         self._base = base_url.rstrip("/")
         self._login_with = login
-        self._timeout = timeout
+        self.timeout = timeout
         self._token = login.token
         self._logging_in = asyncio.Lock()
         self._gate = Gate()
@@ -225,11 +227,15 @@ class Client:
 
     async def get(self, path: str) -> Answer:
         """GET `path`, again and again where that may help. Raises: ApiError."""
+        return await self._patiently("GET", path)
+
+    async def _patiently(self, method: str, path: str, body: JsonObject | None = None) -> Answer:
+        """Send what is safe to repeat, and repeat it where that may help. Raises: ApiError."""
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self.send("GET", path)
+                return await self.send(method, path, body)
             except (NotSent, Unclear) as error:
                 if attempt >= _TRIES:
                     raise
@@ -237,7 +243,12 @@ class Client:
                 await asyncio.sleep(_backoff(attempt))
 
     async def send(
-        self, method: str, path: str, body: JsonObject | None = None, *, timeout: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: JsonObject | None = None,
+        *,
+        timeout: float | None = None,
     ) -> Answer:
         """Send one request. `timeout`: seconds for all of it, the client's own if None.
 
@@ -248,13 +259,19 @@ class Client:
         while True:
             token = self._token
             try:
-                return await self._once(method, path, body, timeout or self._timeout)
+                return await self._once(method, path, body, timeout or self.timeout)
             except _Limited as error:
                 limited += 1
                 if limited >= _TRIES_WHEN_LIMITED or error.too_long:
-                    raise NotSent(method, path, str(error), status=429, request_id=error.request_id) from None
+                    raise NotSent(
+                        method, path, str(error), status=_TOO_MANY, request_id=error.request_id
+                    ) from None
             except Unauthorized:
-                if logged_in_again or self._login_with.path is None or path == self._login_with.path:
+                if (
+                    logged_in_again
+                    or self._login_with.path is None
+                    or path == self._login_with.path
+                ):
                     raise
                 logged_in_again = True
                 await self._renew(token)
@@ -266,16 +283,7 @@ class Client:
             if path is None or (used is not None and used != self._token):
                 return
             self._token = None
-            attempt = 0
-            while True:
-                attempt += 1
-                try:
-                    answer = await self.send("PUT", path, self._login_with.body)
-                    break
-                except (NotSent, Unclear):
-                    if attempt >= _TRIES:
-                        raise
-                    await asyncio.sleep(_backoff(attempt))
+            answer = await self._patiently("PUT", path, self._login_with.body)
             if isinstance(answer.data, dict) and "account_id" in answer.data:
                 self.caller = account_id(answer.data["account_id"])
 
@@ -286,7 +294,11 @@ class Client:
         if not _SAFE_PATH.fullmatch(path):
             raise ValueError("a path that may not be sent")
         request_id = uuid4().hex
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "X-Request-ID": request_id}
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "X-Request-ID": request_id,
+        }
         if self._token:
             headers["X-Auth-Token"] = self._token
         content = None
@@ -305,7 +317,9 @@ class Client:
                     await response.aclose()
         except httpx.ConnectError as error:
             self._gate.passed()
-            raise NotSent(method, path, f"no connection ({error})", request_id=request_id) from error
+            raise NotSent(
+                method, path, f"no connection ({error})", request_id=request_id
+            ) from error
         except TimeoutError as error:
             self._gate.passed()
             message = f"no answer within {timeout:g} seconds"
@@ -315,8 +329,10 @@ class Client:
             message = f"the answer was lost ({type(error).__name__})"
             raise Unclear(method, path, message, request_id=request_id) from error
         elapsed = (time.monotonic() - started) * 1000
-        log.debug("%s %s %d %.0f ms request=%s", method, path, response.status_code, elapsed, request_id)
-        if response.status_code == 429:
+        log.debug(
+            "%s %s %d %.0f ms request=%s", method, path, response.status_code, elapsed, request_id
+        )
+        if response.status_code == _TOO_MANY:
             retry_after = _retry_after(response.headers.get("Retry-After"))
             self._gate.close(min(retry_after, _LONGEST_OBEYED) if retry_after is not None else None)
             raise _Limited(request_id, too_long=(retry_after or 0) > _LONGEST_OBEYED)
@@ -373,7 +389,9 @@ async def _read(response: httpx.Response) -> bytes:
     """The body, up to a bound. Raises: httpx.HTTPError."""
     parts: list[bytes] = []
     size = 0
-    async for part in response.aiter_raw():
+    if not isinstance(response.stream, httpx.AsyncByteStream):
+        raise httpx.ReadError("an answer that can't be read")
+    async for part in response.stream:
         size += len(part)
         if size > _MAX_BODY:
             raise httpx.ReadError("an answer that is too large")
@@ -414,7 +432,11 @@ def _message(envelope: JsonObject | None, code: str) -> str:
     """What the platform says, without the values that it repeats (they may be secret)."""
     data = (envelope or {}).get("data")
     if isinstance(data, dict) and isinstance(data.get("message"), str):
-        return f"{code}: {str(data['message'])[:_EXCERPT]}" if code else str(data["message"])[:_EXCERPT]
+        return (
+            f"{code}: {str(data['message'])[:_EXCERPT]}"
+            if code
+            else str(data["message"])[:_EXCERPT]
+        )
     rules = []
     if isinstance(data, dict):
         for name, found in data.items():
@@ -427,7 +449,9 @@ def _message(envelope: JsonObject | None, code: str) -> str:
 
 
 def _target(details: JsonValue) -> str:
-    if not isinstance(details, dict) or not isinstance(details.get("target"), str | int | float | list):
+    if not isinstance(details, dict) or not isinstance(
+        details.get("target"), str | int | float | list
+    ):
         return ""
     return f" {details['target']}"[:_EXCERPT]
 
@@ -468,7 +492,7 @@ async def connect(
 
 
 def _network(proxy: str | None) -> httpx.AsyncBaseTransport:
-    """httpx's interface over aiohttp's connections: its cost doesn't grow with their number."""
+    """Httpx's interface over aiohttp's connections: its cost doesn't grow with their number."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     tls.load_default_certs()
     tls.load_verify_locations(certifi.where())

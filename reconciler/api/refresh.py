@@ -97,11 +97,11 @@ async def read_account(
     except NotFound:
         return None
     row = rows.get(current)
-    parent = row.parent_id if row else await _parent(client, current)
+    parent = row.parent_id if row else await parent_of(client, current)
     return account(current, answer, parent)
 
 
-async def _parent(client: Client, current: AccountId) -> AccountId | None:
+async def parent_of(client: Client, current: AccountId) -> AccountId | None:
     """The parent of an account that the list does not have, if the platform tells."""
     try:
         answer = await client.get(f"/accounts/{current}/parents")
@@ -124,6 +124,7 @@ def account(current: AccountId, answer: Answer, parent: AccountId | None) -> Liv
         document=configured(document),
         reseller=document.get("is_reseller") is True,
         revision=answer.revision,
+        created=created if isinstance(created := document.get("created"), int) else 0,
     )
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from reconciler.core.values import JsonObject, JsonValue
+
 GENERATIONS: Final = 10
 HEARTBEAT: Final = 10.0
 """Seconds between two signs of life in the lock file."""
@@ -67,7 +69,9 @@ class LocalBackend:
         try:
             state = parse(text)
         except Unusable as error:
-            raise Unusable(f"{self.path}: {error}. The generations before are {self.path.name}.backup.*") from error
+            raise Unusable(
+                f"{self.path}: {error}. The generations before: {self.path.name}.backup.*"
+            ) from error
         return fold(state, self._journalled(state, journal)) if journal else state
 
     def _read_file(self, path: Path) -> bytes | None:
@@ -102,7 +106,7 @@ class LocalBackend:
 
     @contextmanager
     def lock(self, run: str, command: str, timeout: float) -> Iterator[None]:
-        """Be the only writer. Raises: Locked, Unwritable."""
+        """Be the only writer. Raises: Locked, Unwritable, Unusable."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -117,6 +121,7 @@ class LocalBackend:
             pulse = threading.Thread(target=_pulse, args=(descriptor, holder, over), daemon=True)
             pulse.start()
             try:
+                self._recover()
                 yield
             finally:
                 over.set()
@@ -125,6 +130,16 @@ class LocalBackend:
                 self._close_journal()
         finally:
             os.close(descriptor)
+
+    def _recover(self) -> None:
+        """Fold in what an interrupted run left in the journal, before it is written anew."""
+        if not self._journal_path.exists():
+            return
+        state = self.read()
+        text = self._read_file(self.path)
+        if state is not None and text is not None and state.serial != parse(text).serial:
+            self.save(state)
+        self._journal_path.unlink(missing_ok=True)
 
     def _wait_for(self, descriptor: int, timeout: float) -> None:
         until = time.monotonic() + timeout
@@ -158,7 +173,9 @@ class LocalBackend:
         new = self.path.with_name(f"{self.path.name}.new.{os.getpid()}")
         try:
             new.unlink(missing_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
             try:
                 _write(descriptor, text)
                 os.fsync(descriptor)
@@ -205,17 +222,17 @@ class LocalBackend:
             self._journal_file = None
 
 
-def _line(document: dict[str, object] | object) -> bytes:
+def _line(document: JsonObject) -> bytes:
     text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _checked(line: bytes) -> dict[str, object]:
+def _checked(line: bytes) -> JsonObject:
     """A journal line's document. Raises: ValueError if its checksum is wrong."""
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         raise ValueError("a wrong checksum")
-    document = orjson.loads(text)
+    document: JsonObject | JsonValue = orjson.loads(text)
     if not isinstance(document, dict):
         raise TypeError("no mapping")
     return document

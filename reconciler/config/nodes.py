@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import yaml
 
@@ -22,6 +22,9 @@ from reconciler.core.values import (
     pack,
     unpack,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -102,13 +105,15 @@ def _decode(file: str, data: bytes) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         detail = f"Byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8."
-        raise Malformed(_problem("Bytes that are not UTF-8", detail, Source(file, line, column))) from error
+        raise Malformed(
+            _problem("Bytes that are not UTF-8", detail, Source(file, line, column))
+        ) from error
 
 
 class _Builder:
     """Builds the documents of one file from the parser's events."""
 
-    __slots__ = ("anchors", "diagnostics", "events", "file", "nodes", "unfinished")
+    __slots__ = ("anchors", "diagnostics", "file", "next", "nodes", "unfinished")
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -116,35 +121,38 @@ class _Builder:
         self.anchors: dict[str, tuple[JsonValue, int, int]] = {}
         self.unfinished: set[str] = set()
         self.nodes = 0
+        self.next: Callable[[], Any]
 
     def documents(self, text: str) -> list[JsonValue]:
         try:
-            self.events = yaml.CSafeLoader(text)
+            parser = yaml.CSafeLoader(text)
         except yaml.reader.ReaderError as error:
             raise self._unreadable(error, text) from error
+        self.next = parser.get_event
         found: list[JsonValue] = []
         try:
             while True:
-                event = self.events.get_event()
+                event = self.next()
                 if isinstance(event, yaml.StreamEndEvent):
                     return found
                 if isinstance(event, yaml.DocumentStartEvent):
                     self.anchors.clear()
-                    found.append(self._value(self.events.get_event(), 1)[0])
+                    found.append(self._value(self.next(), 1)[0])
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from error
         except yaml.reader.ReaderError as error:
             raise self._unreadable(error, text) from error
         finally:
-            self.events.dispose()
+            parser.dispose()
 
-    def _value(self, event: yaml.Event, depth: int) -> tuple[JsonValue, int]:
+    def _value(self, event: Any, depth: int) -> tuple[JsonValue, int]:
         """The value that begins with `event`, and how deep it goes below here."""
-        mark = event.start_mark
-        at = pack(mark.line + 1, mark.column + 1)
+        at = _position(event)
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            self._stop("Too many values", f"More than {MAX_NODES:,} after aliases are expanded.", at)
+            self._stop(
+                "Too many values", f"More than {MAX_NODES:,} after aliases are expanded.", at
+            )
         if depth > MAX_DEPTH:
             self._stop("Too deep a nesting", f"More than {MAX_DEPTH} levels.", at)
         if isinstance(event, yaml.ScalarEvent):
@@ -164,14 +172,14 @@ class _Builder:
         return self._anchored(event, value, self.nodes - before + 1, below)
 
     def _anchored(
-        self, event: yaml.NodeEvent, value: JsonValue, size: int, below: int
+        self, event: Any, value: JsonValue, size: int, below: int
     ) -> tuple[JsonValue, int]:
         if event.anchor:
             self.anchors[event.anchor] = (value, size, below)
             self.unfinished.discard(event.anchor)
         return value, below
 
-    def _alias(self, event: yaml.AliasEvent, depth: int, at: int) -> tuple[JsonValue, int]:
+    def _alias(self, event: Any, depth: int, at: int) -> tuple[JsonValue, int]:
         if event.anchor in self.unfinished:
             self._stop("An alias inside what it names", f"*{event.anchor} contains itself.", at)
         if event.anchor not in self.anchors:
@@ -179,12 +187,14 @@ class _Builder:
         value, size, below = self.anchors[event.anchor]
         self.nodes += size
         if self.nodes > MAX_NODES:
-            self._stop("Too many values", f"More than {MAX_NODES:,} after aliases are expanded.", at)
+            self._stop(
+                "Too many values", f"More than {MAX_NODES:,} after aliases are expanded.", at
+            )
         if depth + below > MAX_DEPTH:
             self._stop("Too deep a nesting", f"More than {MAX_DEPTH} levels.", at)
         return value, below
 
-    def _scalar(self, event: yaml.ScalarEvent, at: int) -> JsonValue:
+    def _scalar(self, event: Any, at: int) -> JsonValue:
         if event.tag is not None:
             self._tag(event.tag, at)
         text: str = event.value
@@ -200,15 +210,13 @@ class _Builder:
         node = MappingNode(self.file, at)
         merged: list[tuple[JsonValue, int]] = []
         deepest = 0
-        get_event = self.events.get_event
-        while not isinstance(event := get_event(), yaml.MappingEndEvent):
-            mark = event.start_mark
-            key_at = pack(mark.line + 1, mark.column + 1)
+        following = self.next
+        while not isinstance(event := following(), yaml.MappingEndEvent):
+            key_at = _position(event)
             key, plain = self._key(event, key_at)
-            following = get_event()
-            mark = following.start_mark
-            value_at = pack(mark.line + 1, mark.column + 1)
-            value, below = self._value(following, depth + 1)
+            event = following()
+            value_at = _position(event)
+            value, below = self._value(event, depth + 1)
             deepest = max(deepest, below + 1)
             if plain and key == _MERGE:
                 merged.append((value, value_at))
@@ -223,7 +231,7 @@ class _Builder:
             self._merge(node, value, value_at)
         return node, deepest
 
-    def _key(self, event: yaml.Event, at: int) -> tuple[str, bool]:
+    def _key(self, event: Any, at: int) -> tuple[str, bool]:
         """The mapping key that `event` is, and whether it stands there unquoted."""
         if not isinstance(event, yaml.ScalarEvent):
             self._stop("A key that is no string", "Keys are plain strings here.", at)
@@ -250,17 +258,18 @@ class _Builder:
     def _sequence(self, at: int, depth: int) -> tuple[SequenceNode, int]:
         node = SequenceNode(self.file, at)
         deepest = 0
-        get_event = self.events.get_event
-        while not isinstance(event := get_event(), yaml.SequenceEndEvent):
-            mark = event.start_mark
+        following = self.next
+        while not isinstance(event := following(), yaml.SequenceEndEvent):
             value, below = self._value(event, depth + 1)
             deepest = max(deepest, below + 1)
             node.append(value)
-            node.marks.append(pack(mark.line + 1, mark.column + 1))
+            node.marks.append(_position(event))
         return node, deepest
 
     def _tag(self, tag: str, at: int) -> None:
-        self._report("A YAML tag", f"{tag[:60]!r}: tags are not supported. Quote strings instead.", at)
+        self._report(
+            "A YAML tag", f"{tag[:60]!r}: tags are not supported. Quote strings instead.", at
+        )
 
     def _report(self, summary: str, detail: str, at: int) -> None:
         self.diagnostics.append(_problem(summary, detail, unpack(self.file, at)))
@@ -270,12 +279,14 @@ class _Builder:
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> Malformed:
         mark = error.problem_mark or error.context_mark
-        source = Source(self.file, mark.line + 1, mark.column + 1) if mark else Source(self.file, 1, 1)
+        source = (
+            Source(self.file, mark.line + 1, mark.column + 1) if mark else Source(self.file, 1, 1)
+        )
         context = f" ({error.context})" if error.context else ""
         return Malformed(_problem("Broken YAML", f"{error.problem}{context}.", source))
 
     def _unreadable(self, error: yaml.reader.ReaderError, text: str) -> Malformed:
-        """A character that YAML forbids; the parser tells its offset in UTF-8 bytes or not at all."""
+        """A character that YAML forbids, found again: the parser tells its place in bytes at best."""
         for line, content in enumerate(text.split("\n"), 1):
             for column, character in enumerate(content, 1):
                 if not _PRINTABLE.fullmatch(character):
@@ -286,7 +297,14 @@ class _Builder:
         return Malformed(_problem("Unreadable text", str(error.reason), Source(self.file, 1, 1)))
 
 
-_PRINTABLE = re.compile("[\t\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_PRINTABLE = re.compile(
+    "[\t\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+
+
+def _position(event: Any) -> int:
+    mark = event.start_mark
+    return pack(mark.line + 1, mark.column + 1)
 
 
 def _lenient(text: str) -> JsonValue:

@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from reconciler.config import nodes
 from reconciler.core import configuration
@@ -28,7 +29,7 @@ from reconciler.core.configuration import (
 from reconciler.core.values import Diagnostic, JsonValue, MappingNode, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 FILE: Final = "reconciler.yaml"
 SANDBOX: Final = "sandbox:"
@@ -91,12 +92,24 @@ class Project:
         name, realm = get("VINIX_ACCOUNT_NAME"), get("VINIX_ACCOUNT_REALM")
         user, password = get("VINIX_USERNAME"), get("VINIX_PASSWORD")
         if user and password and (name or realm):
-            return Credentials(username=user, password=password, account_name=name, account_realm=realm)
+            return Credentials(
+                username=user, password=password, account_name=name, account_realm=realm
+            )
         detail = (
             "Set VINIX_API_KEY, or VINIX_AUTH_TOKEN, or VINIX_USERNAME and VINIX_PASSWORD with"
             " VINIX_ACCOUNT_NAME or VINIX_ACCOUNT_REALM, in the environment."
         )
         raise Invalid([Diagnostic("error", "No credentials", detail)])
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy of the environment, if the project asks for it."""
+        if not self.settings.proxy_from_environment:
+            return None
+        parts = urlsplit(self.url)
+        if proxy_bypass(parts.hostname or ""):
+            return None
+        return getproxies().get(parts.scheme)
 
     @property
     def root(self) -> str | None:
@@ -119,7 +132,9 @@ def open_project(directory: Path, environment: Mapping[str, str]) -> Project:
     return Project(directory, settings, documents[0], tuple(documents[1:]), environment)
 
 
-def load(project: Project, given: Mapping[str, JsonValue]) -> tuple[Configuration, list[Diagnostic]]:
+def load(
+    project: Project, given: Mapping[str, JsonValue]
+) -> tuple[Configuration, list[Diagnostic]]:
     """All that the files say, merged and filled in, and what is wrong with it.
 
     `given` are the variables from the command line. Unreadable files and shapes that don't fit
@@ -141,10 +156,17 @@ def variable_file(path: Path) -> dict[str, JsonValue]:
     documents, diagnostics = nodes.parse(str(path), _read(path, str(path)))
     if not diagnostics and (len(documents) != 1 or not isinstance(documents[0], MappingNode)):
         detail = "A variable file is one mapping of names to values."
-        diagnostics = [Diagnostic("error", "A malformed variable file", detail, source=Source(str(path), 1, 1))]
+        diagnostics = [
+            Diagnostic("error", "A malformed variable file", detail, source=Source(str(path), 1, 1))
+        ]
     if diagnostics:
         raise Invalid(diagnostics)
-    return {name: value for document in documents if isinstance(document, dict) for name, value in document.items()}
+    return {
+        name: value
+        for document in documents
+        if isinstance(document, dict)
+        for name, value in document.items()
+    }
 
 
 @contextmanager
@@ -167,7 +189,9 @@ def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic]]:
         try:
             found = _files(project.directory, pattern)
         except ValueError as error:
-            diagnostics.append(Diagnostic("error", "A wrong include", f"{error}", path="include", source=source))
+            diagnostics.append(
+                Diagnostic("error", "A wrong include", f"{error}", path="include", source=source)
+            )
             continue
         files.update(dict.fromkeys(found))
     for path in sorted(files):
@@ -182,12 +206,16 @@ def _files(directory: Path, pattern: str) -> list[Path]:
     """The files that `pattern` names. Raises: ValueError with the reason if it is no good."""
     root = directory.resolve()
     if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-        raise ValueError(f'"{pattern}" leads out of the project; only files inside it can be included.')
+        raise ValueError(
+            f'"{pattern}" leads out of the project; only files inside it can be included.'
+        )
     if any(character in pattern for character in "*?["):
         found = [path for path in sorted(directory.glob(pattern)) if path.is_file()]
     elif (directory / pattern).is_dir():
         found = sorted(
-            path for path in (directory / pattern).rglob("*") if fnmatch(path.name, "*.y*ml") and path.is_file()
+            path
+            for path in (directory / pattern).rglob("*")
+            if fnmatch(path.name, "*.y*ml") and path.is_file()
         )
     else:
         found = [directory / pattern]
@@ -197,7 +225,9 @@ def _files(directory: Path, pattern: str) -> list[Path]:
         raise ValueError(f'"{pattern}" matches no file. Remove it, or correct it.')
     for path in found:
         if root not in path.resolve().parents:
-            raise ValueError(f'"{path.relative_to(directory)}" leads out of the project through a link.')
+            raise ValueError(
+                f'"{path.relative_to(directory)}" leads out of the project through a link.'
+            )
     return [path for path in found if path != directory / FILE]
 
 
@@ -225,7 +255,9 @@ def _read(path: Path, name: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         detail = f"{error.strerror}."
-        raise Invalid([Diagnostic("error", "An unreadable file", detail, source=Source(name, 1, 1))]) from error
+        raise Invalid(
+            [Diagnostic("error", "An unreadable file", detail, source=Source(name, 1, 1))]
+        ) from error
 
 
 def _check_url(url: str, source: Source | None) -> None:
@@ -246,7 +278,9 @@ def _check_url(url: str, source: Source | None) -> None:
     elif parts.scheme == "http" and host not in _LOOPBACK:
         detail = "http:// would send the credential in clear; it is allowed to this machine alone. Use https://."
     if detail:
-        raise Invalid([Diagnostic("error", "A wrong api.url", detail, path="api.url", source=source)])
+        raise Invalid(
+            [Diagnostic("error", "A wrong api.url", detail, path="api.url", source=source)]
+        )
 
 
 def _without_user(url: str) -> str:
@@ -259,6 +293,6 @@ def sandbox_file(project: Project) -> Path:
     return project.directory / (project.url.removeprefix(SANDBOX) or SANDBOX_FILE)
 
 
-def with_settings(project: Project, **changes: object) -> Project:
-    """The project with some settings replaced by the command line's."""
-    return replace(project, settings=replace(project.settings, **changes))  # type: ignore[arg-type]
+def with_concurrency(project: Project, concurrency: int) -> Project:
+    """The project with the command line's number of requests in flight."""
+    return replace(project, settings=replace(project.settings, concurrency=concurrency))

@@ -11,10 +11,9 @@ Source: docs/configuration.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,6 +40,9 @@ from reconciler.core.values import (
     value_at,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 DEFAULT_STATE: Final = "state/reconciler.state.json"
 
 _DURATION = r"^[0-9]+(ms|s|m)$"
@@ -60,11 +62,22 @@ class _Shape(BaseModel):
 class ApiShape(_Shape):
     """How the platform is reached."""
 
-    url: str | None = Field(None, description="Base URL ending in the version; `sandbox:` is the embedded sandbox.")
-    account_id: str | None = Field(None, description="Root of what is managed; default: the account of the credentials.")
+    url: str | None = Field(
+        None, description="Base URL ending in the version; `sandbox:` is the embedded sandbox."
+    )
+    account_id: str | None = Field(
+        None, description="Root of what is managed; default: the account of the credentials."
+    )
     concurrency: int = Field(16, ge=1, le=256, description="Requests in flight at most.")
-    timeout: str = Field("30s", pattern=_DURATION, description="For one request, all of it: 500ms, 30s, 2m.")
-    welcome_email: bool = Field(default=False, description="Whether the platform mails new accounts.")
+    timeout: str = Field(
+        "30s", pattern=_DURATION, description="For one request, all of it: 500ms, 30s, 2m."
+    )
+    proxy_from_environment: bool = Field(
+        default=False, description="Whether HTTPS_PROXY and NO_PROXY are obeyed."
+    )
+    welcome_email: bool = Field(
+        default=False, description="Whether the platform mails new accounts."
+    )
     extra_fields: Literal["refuse", "allow"] = Field(
         "refuse", description="Whether account fields that the models don't know pass unchecked."
     )
@@ -74,15 +87,22 @@ class VariableShape(_Shape):
     """A variable that `${var.NAME}` stands for."""
 
     default: Any = Field(None, description="The value if nothing else gives one.")
-    env: str | None = Field(None, description="Name of an environment variable that may give the value.")
-    sensitive: bool | None = Field(None, description="Whether outputs mask it; true by default if it comes from the environment.")
+    env: str | None = Field(
+        None, description="Name of an environment variable that may give the value."
+    )
+    sensitive: bool | None = Field(
+        None,
+        description="Whether outputs mask it; true by default if it comes from the environment.",
+    )
     description: str | None = Field(None, description="What it is for.")
 
 
 class LifecycleShape(_Shape):
     """How changes of an account are treated."""
 
-    ignore_changes: list[str] = Field([], description="Settings that are set at creation and never after.")
+    ignore_changes: list[str] = Field(
+        [], description="Settings that are set at creation and never after."
+    )
     prevent_destroy: bool = Field(default=False, description="Forbids to delete the account.")
 
 
@@ -91,7 +111,9 @@ class BlockShape(_Shape):
 
     extends: list[str] = Field([], description="Templates below this one, merged in order.")
     parent: str | None = Field(None, description="Key of the parent account, or `root`.")
-    reseller: bool | None = Field(None, description="Whether the account is a reseller; absent: not managed.")
+    reseller: bool | None = Field(
+        None, description="Whether the account is a reseller; absent: not managed."
+    )
     settings: dict[str, Any] | None = Field(None, description="The account document.")
     lifecycle: LifecycleShape | None = Field(None, description="How changes are treated.")
 
@@ -107,7 +129,12 @@ class SafetyShape(_Shape):
 
     max_delete: int = Field(0, ge=0, description="Deletes allowed in one run.")
     max_demote: int = Field(0, ge=0, description="Demotions allowed in one run.")
-    max_update_percent: int = Field(30, ge=0, le=100, description="Share of the managed accounts that one run may update or move.")
+    max_update_percent: int = Field(
+        30,
+        ge=0,
+        le=100,
+        description="Share of the managed accounts that one run may update or move.",
+    )
 
 
 class MovedShape(_Shape):
@@ -127,8 +154,12 @@ class RemovedShape(_Shape):
 class IncludedShape(_Shape):
     """A file named by `include`."""
 
-    accounts: dict[str, AccountShape | None] | None = Field(None, description="The accounts, by key.")
-    templates: dict[str, BlockShape | None] | None = Field(None, description="What accounts can extend.")
+    accounts: dict[str, AccountShape | None] | None = Field(
+        None, description="The accounts, by key."
+    )
+    templates: dict[str, BlockShape | None] | None = Field(
+        None, description="What accounts can extend."
+    )
     moved: list[MovedShape] | None = Field(None, description="Keys that were changed.")
     removed: list[RemovedShape] | None = Field(None, description="Accounts that leave the YAML.")
 
@@ -139,8 +170,12 @@ class ProjectShape(IncludedShape):
     version: Annotated[int, Field(ge=1, le=1)] = Field(description="Version of this format: 1.")
     api: ApiShape | None = Field(None, description="How the platform is reached.")
     state: str | None = Field(None, description="Where state is kept: a path.")
-    include: list[str] | None = Field(None, description="Files, directories and globs of further files.")
-    variables: dict[str, VariableShape | None] | None = Field(None, description="What `${var.NAME}` stands for.")
+    include: list[str] | None = Field(
+        None, description="Files, directories and globs of further files."
+    )
+    variables: dict[str, VariableShape | None] | None = Field(
+        None, description="What `${var.NAME}` stands for."
+    )
     defaults: BlockShape | None = Field(None, description="What lies under every account.")
     safety: SafetyShape | None = Field(None, description="How much one run may change.")
 
@@ -209,7 +244,9 @@ class Declared:
             if found is not ABSENT:
                 kind = layer.origin
                 if isinstance(found, str) and (match := _INTERPOLATION.search(found)):
-                    kind = f"variable {match[1][4:]}" if (match[1] or "").startswith("var.") else kind
+                    kind = (
+                        f"variable {match[1][4:]}" if (match[1] or "").startswith("var.") else kind
+                    )
                 return locate(layer.block, path) or self.source, kind
         return self.source, "account"
 
@@ -218,7 +255,9 @@ class Declared:
         for layer in reversed(self.layers):
             depth = len(path)
             if value_at(layer.block, [str(part) for part in path]) is not ABSENT or (
-                depth and isinstance(path[-1], int) and isinstance(_walk(layer.block, path[:-1]), list)
+                depth
+                and isinstance(path[-1], int)
+                and isinstance(_walk(layer.block, path[:-1]), list)
             ):
                 return locate(layer.block, path, key=key) or self.source
         if path:
@@ -253,6 +292,7 @@ class Settings:
     account_id: AccountId | None = None
     concurrency: int = 16
     timeout: float = 30.0
+    proxy_from_environment: bool = False
     welcome_email: bool = False
     extra_fields: bool = False
     state: str = DEFAULT_STATE
@@ -270,12 +310,13 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All that the files say. `accounts` is sorted by key; `directory` is not part of it."""
+    """All that the files say, accounts in order of key, and what is odd about it."""
 
     settings: Settings
     accounts: Mapping[Key, Declared]
     moved: tuple[Moved, ...] = ()
     removed: Mapping[Key, Removed] = field(default_factory=dict)
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 class Invalid(Exception):
@@ -294,7 +335,13 @@ def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diag
     if not isinstance(node, MappingNode):
         found = "nothing" if node is None else shown(node)
         source = Source(file, 1, 1)
-        return [_error("A file without content", f"Found {found}; expected a mapping with {_keys(shape)}.", source)]
+        return [
+            _error(
+                "A file without content",
+                f"Found {found}; expected a mapping with {_keys(shape)}.",
+                source,
+            )
+        ]
     try:
         shape.model_validate(node)
     except ValidationError as error:
@@ -306,7 +353,11 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
     """The settings in `reconciler.yaml`, whose shape was checked."""
     diagnostics: list[Diagnostic] = []
     shape = ProjectShape.model_validate(
-        {name: value for name, value in node.items() if name not in ("accounts", "templates", "defaults")}
+        {
+            name: value
+            for name, value in node.items()
+            if name not in ("accounts", "templates", "defaults")
+        }
     )
     api = shape.api or ApiShape()
     root = None
@@ -315,7 +366,9 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
             root = account_id(api.account_id)
         except ValueError as error:
             source = locate(node, ("api", "account_id"))
-            diagnostics.append(_error("A malformed account id", f"{error}.", source, path="api.account_id"))
+            diagnostics.append(
+                _error("A malformed account id", f"{error}.", source, path="api.account_id")
+            )
     include = node.get("include")
     marks = include.marks if isinstance(include, SequenceNode) else []
     return (
@@ -325,6 +378,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
             account_id=root,
             concurrency=api.concurrency,
             timeout=seconds(api.timeout),
+            proxy_from_environment=api.proxy_from_environment,
             welcome_email=api.welcome_email,
             extra_fields=api.extra_fields == "allow",
             state=shape.state or DEFAULT_STATE,
@@ -341,7 +395,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
 
 def seconds(duration: str) -> float:
     """`500ms`, `30s`, `2m` in seconds. Raises: ValueError."""
-    match = re.fullmatch(_DURATION.replace("[0-9]+", "([0-9]+)", 1), duration)
+    match = re.fullmatch(r"([0-9]+)(ms|s|m)", duration)
     if match is None:
         raise ValueError("a duration is a number with ms, s or m: 500ms, 30s, 2m")
     return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
@@ -362,32 +416,57 @@ def read_variables(
     for name, block in declared.items():
         source = locate(node, ("variables", name), key=True)
         if not _NAME.fullmatch(name):
-            diagnostics.append(_error("A malformed variable name", f"{shown(name)}: letters, digits and _ only.", source))
+            diagnostics.append(
+                _error(
+                    "A malformed variable name",
+                    f"{shown(name)}: letters, digits and _ only.",
+                    source,
+                )
+            )
             continue
         shape = VariableShape.model_validate(block or {})
         default = block.get("default", ABSENT) if isinstance(block, dict) else ABSENT
         named = shape.env and environment.get(shape.env)
         text = environment.get(f"RECONCILER_VAR_{name}", named)
-        value: MaybeJson = given[name] if name in given else text if text is not None else default
+        value: MaybeJson = given.get(name, text if text is not None else default)
         from_environment = name not in given and text is not None
         sensitive = shape.sensitive if shape.sensitive is not None else from_environment
         if value is ABSENT:
-            hint = f"--var {name}=…, RECONCILER_VAR_{name}" + (f", {shape.env}" if shape.env else "")
-            diagnostics.append(_error(f"No value for the variable {name}", f"Give one by {hint} or a default.", source))
+            hint = f"--var {name}=…, RECONCILER_VAR_{name}" + (
+                f", {shape.env}" if shape.env else ""
+            )
+            diagnostics.append(
+                _error(
+                    f"No value for the variable {name}", f"Give one by {hint} or a default.", source
+                )
+            )
             continue
         try:
             variables[name] = Variable(_typed(value, default), sensitive)
         except ValueError as error:
-            diagnostics.append(_error(f"A wrong value for the variable {name}", f"{error}.", source))
+            diagnostics.append(
+                _error(f"A wrong value for the variable {name}", f"{error}.", source)
+            )
     for name in sorted(given.keys() - declared.keys()):
         near = _nearest(name, declared)
-        diagnostics.append(_error(f"An undeclared variable {name}", f"It stands in no `variables:` of reconciler.yaml.{near}", None))
+        diagnostics.append(
+            _error(
+                f"An undeclared variable {name}",
+                f"It stands in no `variables:` of reconciler.yaml.{near}",
+                None,
+            )
+        )
     return variables, diagnostics
 
 
 def _typed(value: JsonValue, default: MaybeJson) -> JsonValue:
     """Text from outside in the type of the variable's default. Raises: ValueError."""
-    if not isinstance(value, str) or isinstance(default, str) or default is ABSENT or default is None:
+    if (
+        not isinstance(value, str)
+        or isinstance(default, str)
+        or default is ABSENT
+        or default is None
+    ):
         return value
     if isinstance(default, bool):
         if value in ("true", "false"):
@@ -430,7 +509,11 @@ def assemble(
     accounts: dict[str, Declared] = {}
     for key in sorted(blocks.accounts):
         block = blocks.accounts[key]
-        layers = (*bottom, *_templates(key, block, blocks.templates, diagnostics), Layer("account", block))
+        layers = (
+            *bottom,
+            *_templates(key, block, blocks.templates, diagnostics),
+            Layer("account", block),
+        )
         accounts[key] = _declare(key, layers, filler, diagnostics)
     configuration = Configuration(settings, accounts, tuple(blocks.moved), blocks.removed)
     return configuration, diagnostics
@@ -454,12 +537,20 @@ def _gather_named(
     for key, block in named.items():
         source = named.key_source(key)
         if not is_key(key) or (section == "accounts" and key == ROOT):
-            allowed = "letters, digits, _ and -, beginning with a letter or digit, 64 at most; not `root`"
-            diagnostics.append(_error("A malformed key", f"Found {shown(key)}; allowed are {allowed}.", source))
+            allowed = (
+                "letters, digits, _ and -, beginning with a letter or digit, 64 at most; not `root`"
+            )
+            diagnostics.append(
+                _error("A malformed key", f"Found {shown(key)}; allowed are {allowed}.", source)
+            )
         elif key in into:
             first = locate(into[key], ()) or source
             detail = f"It stands at {first.file}:{first.line} already. Remove one of the two."
-            diagnostics.append(_error(f"{section}.{key} declared twice", detail, source, address=f"{section}.{key}"))
+            diagnostics.append(
+                _error(
+                    f"{section}.{key} declared twice", detail, source, address=f"{section}.{key}"
+                )
+            )
         else:
             node = block if isinstance(block, MappingNode) else MappingNode(named.file, 0)
             node.mark = named.marks[key] >> 48
@@ -475,7 +566,9 @@ def _gather_lists(document: MappingNode, blocks: _Blocks) -> None:
         key = str(entry["account"])
         if key in blocks.removed:
             detail = f"It stands at {blocks.removed[key].source} already. Remove one of the two."
-            blocks.diagnostics.append(_error("An account removed twice", detail, source, address=address(key)))
+            blocks.diagnostics.append(
+                _error("An account removed twice", detail, source, address=address(key))
+            )
         blocks.removed[key] = Removed(key, entry["destroy"] is True, source)
 
 
@@ -493,14 +586,24 @@ def _templates(
     """The layers below `block`, lowest first: each template stands on those it extends itself."""
     layers: list[Layer] = []
     extends = block.get("extends")
-    for index, name in enumerate(extends if isinstance(extends, list) else []):
+    for index, name in enumerate(map(str, extends) if isinstance(extends, list) else []):
         source = locate(block, ("extends", index))
         if name not in templates:
-            detail = f"{shown(name)} is no template.{_nearest(str(name), templates)}"
-            diagnostics.append(_error("An unknown template", detail, source, address=address(key), path="extends"))
+            detail = f"{shown(name)} is no template.{_nearest(name, templates)}"
+            diagnostics.append(
+                _error("An unknown template", detail, source, address=address(key), path="extends")
+            )
         elif name in above:
-            circle = " -> ".join([*above[above.index(name) :], str(name)])
-            diagnostics.append(_error("Templates in a circle", f"{circle}.", source, address=address(key), path="extends"))
+            circle = " -> ".join([*above[above.index(name) :], name])
+            diagnostics.append(
+                _error(
+                    "Templates in a circle",
+                    f"{circle}.",
+                    source,
+                    address=address(key),
+                    path="extends",
+                )
+            )
         else:
             template = templates[name]
             layers += _templates(key, template, templates, diagnostics, (*above, name))
@@ -555,19 +658,31 @@ def _lifecycle(draft: Declared, block: JsonValue, diagnostics: list[Diagnostic])
         except ValueError as error:
             source = draft.place(("lifecycle", "ignore_changes", index))
             diagnostics.append(
-                _error("A malformed path", f"{shown(text)}: {error}.", source, address=address(draft.key), path="lifecycle.ignore_changes")
+                _error(
+                    "A malformed path",
+                    f"{shown(text)}: {error}.",
+                    source,
+                    address=address(draft.key),
+                    path="lifecycle.ignore_changes",
+                )
             )
     return Lifecycle(tuple(paths), block.get("prevent_destroy") is True)
 
 
-def _declared_id(draft: Declared, text: JsonValue, diagnostics: list[Diagnostic]) -> AccountId | None:
+def _declared_id(
+    draft: Declared, text: JsonValue, diagnostics: list[Diagnostic]
+) -> AccountId | None:
     if text is None:
         return None
     try:
         return account_id(text)
     except ValueError as error:
         source = draft.place(("id",))
-        diagnostics.append(_error("A malformed account id", f"{error}.", source, address=address(draft.key), path="id"))
+        diagnostics.append(
+            _error(
+                "A malformed account id", f"{error}.", source, address=address(draft.key), path="id"
+            )
+        )
         return None
 
 
@@ -577,25 +692,40 @@ class _Filler:
     def __init__(self, variables: Mapping[str, Variable]) -> None:
         self.variables = variables
 
-    def fill(self, draft: Declared, block: JsonObject, diagnostics: list[Diagnostic]) -> dict[FieldPath, str]:
+    def fill(
+        self, draft: Declared, block: JsonObject, diagnostics: list[Diagnostic]
+    ) -> dict[FieldPath, str]:
         """Fill in `block` in place. Returns the sensitive leaves with their origin."""
         sensitive: dict[FieldPath, str] = {}
         self._mapping(draft, block, (), sensitive, diagnostics)
         return sensitive
 
     def _mapping(
-        self, draft: Declared, block: JsonObject, path: FieldPath, sensitive: dict[FieldPath, str], diagnostics: list[Diagnostic]
+        self,
+        draft: Declared,
+        block: JsonObject,
+        path: FieldPath,
+        sensitive: dict[FieldPath, str],
+        diagnostics: list[Diagnostic],
     ) -> None:
         for name, value in block.items():
             if isinstance(value, dict):
                 self._mapping(draft, value, (*path, name), sensitive, diagnostics)
-            elif (isinstance(value, str) and ("${" in value or "://" in value)) or isinstance(value, list):
+            elif (isinstance(value, str) and ("${" in value or "://" in value)) or isinstance(
+                value, list
+            ):
                 here = (*path, name)
                 try:
                     block[name], origin = self._value(draft.key, value)
                 except ValueError as error:
                     diagnostics.append(
-                        _error("A broken interpolation", f"{error}", draft.place(here), address=address(draft.key), path=dotted(here))
+                        _error(
+                            "A broken interpolation",
+                            f"{error}",
+                            draft.place(here),
+                            address=address(draft.key),
+                            path=dotted(here),
+                        )
                     )
                     continue
                 if origin is not None:
@@ -608,7 +738,9 @@ class _Filler:
         if isinstance(value, dict):
             filled = {name: self._value(key, inner) for name, inner in value.items()}
             origins = [origin for _, origin in filled.values() if origin is not None]
-            return {name: inner for name, (inner, _) in filled.items()}, origins[0] if origins else None
+            return {name: inner for name, (inner, _) in filled.items()}, origins[
+                0
+            ] if origins else None
         if not isinstance(value, str):
             return value, None
         text, origin = self._text(key, value) if "${" in value else (value, None)
@@ -645,7 +777,10 @@ class _Filler:
             return key, None
         name = expression.removeprefix("var.")
         if name == expression:
-            raise ValueError(f"${{{expression[:_SHOWN]}}} means nothing; allowed are ${{var.NAME}}, ${{account.key}}, and $${{ for a literal ${{.")
+            raise ValueError(
+                f"${{{expression[:_SHOWN]}}} means nothing; allowed are ${{var.NAME}},"
+                " ${account.key}, and $${ for a literal ${."
+            )
         if name not in self.variables:
             raise ValueError(f"{shown(name)} is no variable.{_nearest(name, self.variables)}")
         variable = self.variables[name]
@@ -661,6 +796,20 @@ def has_credentials(text: str) -> bool:
     except ValueError:
         return True
     return bool("@" in parts.netloc or parts.query or parts.fragment)
+
+
+def masked_url(text: str, mask: str) -> str:
+    """A URL with its user part and query replaced by `mask`; `mask` alone if it can't be taken apart."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return mask
+    if not parts.scheme or not parts.netloc:
+        return mask
+    host = parts.netloc.rpartition("@")[2]
+    user = f"{mask}@" if "@" in parts.netloc else ""
+    query = f"?{mask}" if parts.query or parts.fragment else ""
+    return f"{parts.scheme}://{user}{host}{parts.path}{query}"
 
 
 # --- telling what is wrong -------------------------------------------------------------------
@@ -685,13 +834,18 @@ def shown(value: MaybeJson) -> str:
 
 
 def _error(
-    summary: str, detail: str, source: Source | None, *, address: str | None = None, path: str | None = None
+    summary: str,
+    detail: str,
+    source: Source | None,
+    *,
+    address: str | None = None,
+    path: str | None = None,
 ) -> Diagnostic:
     return Diagnostic("error", summary, detail, address, path, source)
 
 
 def _nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """" Nearest: "x"." if something known is near `name`, else nothing."""
+    """What to add to an error: ` Nearest: "x".` if something known is near `name`, else nothing."""
     near = get_close_matches(name, list(known), n=1)
     return f' Nearest: "{near[0]}".' if near else ""
 
@@ -715,14 +869,24 @@ def _shape_problem(node: MappingNode, shape: type[BaseModel], found: Any) -> Dia
     path: tuple[str | int, ...] = found["loc"]
     unknown = found["type"] == "extra_forbidden"
     source = locate(node, path, key=unknown)
-    owner = f"{path[0]}.{path[1]}" if path[0] in ("accounts", "templates") and len(path) > 1 else None
+    owner = (
+        f"{path[0]}.{path[1]}" if path[0] in ("accounts", "templates") and len(path) > 1 else None
+    )
     field_path = dotted(path[2:] if owner else path)
     if unknown:
         known = _known(shape, path[:-1])
         detail = f"Allowed are {', '.join(known)}.{_nearest(str(path[-1]), known)}"
-        return _error(f"An unknown key {shown(path[-1])}", detail, source, address=owner, path=field_path)
+        return _error(
+            f"An unknown key {shown(path[-1])}", detail, source, address=owner, path=field_path
+        )
     if found["type"] == "missing":
-        return _error("A missing key", f"{dotted(path)} must be given.", source, address=owner, path=field_path)
+        return _error(
+            "A missing key",
+            f"{dotted(path)} must be given.",
+            source,
+            address=owner,
+            path=field_path,
+        )
     detail = f"Found {shown(found['input'])}. {found['msg'].replace('Input should', 'It should')}."
     return _error("A wrong value", detail, source, address=owner, path=field_path)
 

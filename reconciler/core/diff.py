@@ -27,7 +27,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from reconciler.core.configuration import Declared
     from reconciler.core.live import LiveAccount
@@ -120,23 +120,23 @@ def compare(
 
     def field_change(path: FieldPath) -> FieldChange:
         old, new = before.get(path, ABSENT), after.get(path, ABSENT)
-        secret = declared.sensitive.get(path) or ("applied" if is_masked(applied.get(path, ABSENT)) else None)
+        secret = declared.sensitive.get(path) or (
+            "applied" if is_masked(applied.get(path, ABSENT)) else None
+        )
         drift = path in applied and not _as_applied(path, applied[path], old, state)
-        source, origin = declared.origin(path) if path in wanted else (declared.source, "state")
-        return _change(path, old, new, secret, drift, source, origin)
+        place = declared.origin(path) if path in wanted else (declared.source, "state")
+        return _change(path, old, new, secret, drift, place)
 
     return tuple(field_change(path) for path in _differing(before, after))
 
 
 def creation(declared: Declared) -> tuple[FieldChange, ...]:
     """The fields of an account that does not exist yet, in order of path."""
-    changes = []
-    for path, value in sorted(leaves(declared.block)):
-        if value is None or path == ("settings",):
-            continue
-        source, origin = declared.origin(path)
-        changes.append(_change(path, ABSENT, value, declared.sensitive.get(path), False, source, origin))
-    return tuple(changes)
+    return tuple(
+        _change(path, ABSENT, value, declared.sensitive.get(path), False, declared.origin(path))
+        for path, value in sorted(leaves(declared.block))
+        if value is not None and path != ("settings",)
+    )
 
 
 def drifted(
@@ -156,7 +156,7 @@ def drifted(
             continue
         secret = "applied" if is_masked(value) else None
         before = ABSENT if value is None else value
-        changes.append(_change(path, before, found, secret, True, None, ""))
+        changes.append(_change(path, before, found, secret, drift=True))
     return tuple(changes)
 
 
@@ -180,7 +180,11 @@ def confirmed(
             continue
         found = value_at(live.block, path)
         ignored = _left_alone(declared, path)
-        holds = not present(found) if value is None else found is not ABSENT and _same(path, value, found)
+        holds = (
+            not present(found)
+            if value is None
+            else found is not ABSENT and same(path, value, found)
+        )
         if holds or ignored:
             _put(applied, path, value_at(secret, path))
         elif path in earlier:
@@ -267,10 +271,11 @@ def _differing(
 def _equal_sides(
     path: FieldPath, before: Mapping[FieldPath, JsonValue], after: Mapping[FieldPath, JsonValue]
 ) -> bool:
-    return path in before and path in after and _same(path, after[path], before[path])
+    return path in before and path in after and same(path, after[path], before[path])
 
 
-def _same(path: FieldPath, left: JsonValue, right: JsonValue) -> bool:
+def same(path: FieldPath, left: JsonValue, right: JsonValue) -> bool:
+    """Whether two values of the field at `path` of a block are one to the platform."""
     return account.equal(path[1:], left, right)
 
 
@@ -294,8 +299,8 @@ def _as_applied(path: FieldPath, applied: JsonValue, live: MaybeJson, state: Sta
     if live is ABSENT:
         return False
     if isinstance(applied, dict) and is_masked(applied):
-        return applied[SENSITIVE] in ("", state.digest(live))
-    return _same(path, applied, live)
+        return applied[SENSITIVE] == state.digest(live)
+    return same(path, applied, live)
 
 
 def _change(
@@ -304,18 +309,21 @@ def _change(
     after: MaybeJson,
     secret: str | None,
     drift: bool,
-    source: Source | None,
-    origin: str,
+    place: tuple[Source | None, str] = (None, ""),
 ) -> FieldChange:
+    """One change. `secret`: where a sensitive value comes from; `place`: what declares the field."""
     op: Literal["add", "change", "remove"] = "change"
     if before is ABSENT:
         op = "add"
     elif after is ABSENT:
         op = "remove"
-    hide: Callable[[MaybeJson], Side] = lambda side: (  # noqa: E731 - two uses, one line
-        Sensitive(side, secret or "live") if side is not ABSENT and (secret or _secret(side)) else side
-    )
-    return FieldChange(path, op, hide(before), hide(after), drift, source, origin)
+    return FieldChange(path, op, _hidden(before, secret), _hidden(after, secret), drift, *place)
+
+
+def _hidden(value: MaybeJson, secret: str | None) -> Side:
+    if value is ABSENT or not (secret or _secret(value)):
+        return value
+    return Sensitive(value, secret or "live")
 
 
 def _secret(value: MaybeJson) -> bool:

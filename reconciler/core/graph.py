@@ -23,10 +23,10 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
-from reconciler.core.values import JsonObject, Key
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from reconciler.core.values import JsonObject, Key
 
 
 class Action(StrEnum):
@@ -319,7 +319,9 @@ def _numbered(
         stuck = sorted(drafts[name].node.key for name in drafts if name not in numbers)
         raise AssertionError(f"operations that wait for each other: {stuck}")
     return tuple(
-        _operation(n, drafts[name], tuple(sorted(numbers[b] for b in drafts[name].after)), welcome_email)
+        _operation(
+            n, drafts[name], tuple(sorted(numbers[b] for b in drafts[name].after)), welcome_email
+        )
         for name, n in numbers.items()
     )
 
@@ -331,7 +333,11 @@ def _operation(n: int, draft: _Draft, after: tuple[int, ...], welcome_email: boo
     match draft.action:
         case Action.CREATE:
             quiet = "" if welcome_email else "?send_email_on_creation=false"
-            method, path, body = "PUT", f"/accounts/{node.parent_after}{quiet}", {"data": node.create}
+            method, path, body = (
+                "PUT",
+                f"/accounts/{node.parent_after}{quiet}",
+                {"data": node.create},
+            )
         case Action.PROMOTE:
             method, path, body = "PUT", f"{account}/reseller", {"data": {"name": node.name}}
         case Action.DEMOTE:
@@ -342,7 +348,9 @@ def _operation(n: int, draft: _Draft, after: tuple[int, ...], welcome_email: boo
             method, path, body = "PATCH", account, {"data": node.update}
         case _:
             method, path = "DELETE", account
-    return Operation(n, node.key, node.ident, draft.action, method, path, body, after, draft.temporary)
+    return Operation(
+        n, node.key, node.ident, draft.action, method, path, body, after, draft.temporary
+    )
 
 
 class Walk:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from reconciler.core.values import AccountId, JsonObject
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from reconciler.core.values import AccountId, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Row:
 class LiveAccount:
     """An account as its own GET answered it. `document`: what of it is configuration.
 
-    `parent_id` is None where neither the list nor the account's own parents told it.
+    `parent_id` is None where neither the list nor the account's own parents told it. `created`:
+    Gregorian seconds.
     """
 
     id: AccountId
@@ -30,6 +34,7 @@ class LiveAccount:
     document: JsonObject
     reseller: bool
     revision: str
+    created: int = 0
 
     @property
     def name(self) -> str:

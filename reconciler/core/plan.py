@@ -9,30 +9,36 @@ Source: docs/behaviours.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import account, diff
 from reconciler.core.diff import PARENT, RESELLER, FieldChange
 from reconciler.core.graph import Action, Ident, Node, Operation, order, temporary_demotions
+from reconciler.core.state import AccountRecord
 from reconciler.core.values import (
     ABSENT,
     ROOT,
     AccountId,
+    Diagnostic,
     JsonObject,
     JsonValue,
     Key,
     Sensitive,
     address,
+    conceal,
     leaves,
     place,
+    value_at,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from reconciler.core.configuration import Configuration, Declared, Limits
+    from reconciler.core.diff import Side
     from reconciler.core.live import Live, LiveAccount, Row
-    from reconciler.core.state import AccountRecord, State
+    from reconciler.core.state import State
 
 _FEW: Final = 10
 """Below so many accounts under management, a share of them says nothing (design: safety)."""
@@ -78,8 +84,8 @@ class Refusal:
 class Plan:
     """All that `apply` would do. `changes` and `silent` in order of key.
 
-    `silent`: accounts that nothing is done to, of which state must learn something. `complete`
-    is false if only some addresses were looked at.
+    `silent`: accounts that nothing is done to, of which state must learn something. `before`: the
+    ids of all accounts below the root. `complete` is false if only some addresses were looked at.
     """
 
     state: State
@@ -89,6 +95,8 @@ class Plan:
     operations: tuple[Operation, ...]
     refusals: tuple[Refusal, ...]
     unchanged: int
+    diagnostics: tuple[Diagnostic, ...] = ()
+    before: frozenset[AccountId] = frozenset()
     complete: bool = True
 
     def count(self, action: Action) -> int:
@@ -133,6 +141,8 @@ def compute(
         operations=operations,
         refusals=tuple(refusals),
         unchanged=len(keys) - len(changes),
+        diagnostics=(*configuration.warnings, *decider.warnings),
+        before=frozenset(live.rows),
         complete=not targets,
     )
 
@@ -155,6 +165,27 @@ def unread(configuration: Configuration, state: State, live: Live) -> list[Accou
     return sorted(below - live.accounts.keys() - live.missing)
 
 
+def open_intents(state: State, live: Live) -> dict[Key, list[AccountId]]:
+    """Per create that was interrupted, the accounts that it may have made, as the list has them.
+
+    By realm; without one, by name and parent, among those that nobody manages.
+    """
+    managed = {record.id for record in state.accounts.values()}
+    return {
+        key: sorted(
+            row.id
+            for row in live.rows.values()
+            if row.id not in managed
+            and (
+                account.normal_realm(row.realm) == account.normal_realm(intent.realm)
+                if intent.realm is not None
+                else (row.parent_id, row.name) == (intent.parent_id, intent.name)
+            )
+        )
+        for key, intent in sorted(state.intents.items())
+    }
+
+
 class _Decider:
     """Joins the three versions by key, and remembers what must be refused."""
 
@@ -163,6 +194,7 @@ class _Decider:
         self.state = state
         self.live = live
         self.refusals: list[Refusal] = []
+        self.warnings: list[Diagnostic] = []
         self.moved_from: dict[Key, Key] = {}
         self.records = self._moved()
         self.idents: dict[Key, Ident] = {
@@ -178,7 +210,9 @@ class _Decider:
             if moved.old not in records:
                 continue  # done in an earlier run
             if moved.new in records:
-                detail = f"{address(moved.old)} can't become {address(moved.new)}: both are in state."
+                detail = (
+                    f"{address(moved.old)} can't become {address(moved.new)}: both are in state."
+                )
                 self.refusals.append(Refusal("moved", detail, moved.new))
                 continue
             records[moved.new] = records.pop(moved.old)
@@ -209,14 +243,18 @@ class _Decider:
             return self._adoption(declared) if declared.id else self._creation(declared)
         if declared.id and declared.id != record.id and record.id not in self.live.missing:
             detail = f"{address(key)} is {record.id} in state, but its id: says {declared.id}."
-            self.refuse("id", f"{detail} Remove `id:`, or give the other account a key of its own.", key)
+            self.refuse(
+                "id", f"{detail} Remove `id:`, or give the other account a key of its own.", key
+            )
             return None
         live = self.live.accounts.get(record.id)
         if live is None:
             return self._creation(declared, record)
         return self._present(declared, record, live)
 
-    def _present(self, declared: Declared, record: AccountRecord, live: LiveAccount) -> Change | None:
+    def _present(
+        self, declared: Declared, record: AccountRecord, live: LiveAccount
+    ) -> Change | None:
         parent = self.parent(declared)
         renamed = self.moved_from.get(declared.key)
         recorded = (
@@ -228,10 +266,13 @@ class _Decider:
         if in_place and recorded and diff.settled(declared, record, live, self.state):
             return None
         fields = diff.compare(declared, record, live, self.state)
+        self.warnings += _let_go(declared, record)
         if not in_place:
             was = record.parent_id != live.parent_id
             fields = (self._parent_change(declared, live, drift=was), *fields)
-        reason = f"moved from {address(renamed)}" if renamed else "live differs from what is declared"
+        reason = (
+            f"moved from {address(renamed)}" if renamed else "live differs from what is declared"
+        )
         return self._change(declared, record, live, fields, reason)
 
     def _parent_change(self, declared: Declared, live: LiveAccount, *, drift: bool) -> FieldChange:
@@ -278,14 +319,24 @@ class _Decider:
         live = self.live.accounts.get(declared.id or AccountId(""))
         owner = next((k for k, r in self.records.items() if r.id == declared.id), None)
         twin = next(
-            (d.key for d in self.configuration.accounts.values() if d.id == declared.id and d is not declared),
+            (
+                d.key
+                for d in self.configuration.accounts.values()
+                if d.id == declared.id and d is not declared
+            ),
             None,
         )
         if owner or twin:
-            self.refuse("id", f"{declared.id} is {address(owner or twin or '')} already.", declared.key)
+            self.refuse(
+                "id", f"{declared.id} is {address(owner or twin or '')} already.", declared.key
+            )
         elif live is None or live.id not in self.live.rows:
             detail = f"There is no account {declared.id} below the root."
-            self.refuse("id", f"{detail} Correct the `id:` of {address(declared.key)}, or remove it.", declared.key)
+            self.refuse(
+                "id",
+                f"{detail} Correct the `id:` of {address(declared.key)}, or remove it.",
+                declared.key,
+            )
         else:
             fields = diff.compare(declared, None, live, self.state)
             if live.parent_id != self.parent(declared):
@@ -347,7 +398,9 @@ class _Decider:
             self.refuse("left_the_yaml", self._ways_on(key, record, live), key)
             return None
         action = Action.FORGET
-        reason = "removed: destroy: false" if removed else "it left the YAML and was deleted outside"
+        reason = (
+            "removed: destroy: false" if removed else "it left the YAML and was deleted outside"
+        )
         if removed is not None and removed.destroy and live is not None:
             if record.prevent_destroy:
                 detail = "has lifecycle.prevent_destroy; apply once with it lifted, while the account is declared."
@@ -364,7 +417,8 @@ class _Decider:
             same = other.id == record.id or (
                 isinstance(realm, str)
                 and isinstance(other.settings.get("realm"), str)
-                and account.normal_realm(str(other.settings["realm"])) == account.normal_realm(realm)
+                and account.normal_realm(str(other.settings["realm"]))
+                == account.normal_realm(realm)
             )
             if same and other.key not in self.records:
                 return (
@@ -375,6 +429,37 @@ class _Decider:
             f"{address(key)} ({live.name}) left the YAML. That alone deletes nothing. To forget it and leave"
             f" it alone: `removed: [{{account: {key}, destroy: false}}]`. To delete it: `destroy: true`."
         )
+
+
+def _let_go(declared: Declared, record: AccountRecord) -> list[Diagnostic]:
+    """Warnings for fields that left the YAML and can't be absent on the platform."""
+    applied = value_at(record.applied, ("settings",))
+    names = frozenset(applied) if isinstance(applied, dict) else frozenset()
+    return [
+        Diagnostic(
+            "warning",
+            "A field that can't be removed",
+            "It left the YAML, but no account can be without it: it is no longer managed, and stays as it is.",
+            address(declared.key),
+            f"settings.{name}",
+            declared.source,
+        )
+        for name in sorted(account.NEVER_ABSENT & names)
+        if name not in declared.settings
+    ]
+
+
+def first_record(live: LiveAccount, parent: AccountId) -> AccountRecord:
+    """The record of an account that nothing was applied to yet: an imported one, or a lost create."""
+    return AccountRecord(
+        id=live.id,
+        parent_id=parent,
+        reseller=live.reseller,
+        applied={"settings": {}},
+        observed={"settings": {}},
+        etag=live.revision,
+        updated_at="",
+    )
 
 
 def _closure(targets: frozenset[Key], configuration: Configuration, decider: _Decider) -> set[Key]:
@@ -425,7 +510,17 @@ def _node(decider: _Decider, ident: Ident, change: Change, now: Node | None) -> 
     before = change.live.reseller
     after = (before or Action.PROMOTE in change.actions) and Action.DEMOTE not in change.actions
     update = _update_body(change) if Action.UPDATE in change.actions else None
-    return Node(ident, change.key, change.live.name, change.live.parent_id, parent, before, after, None, update)
+    return Node(
+        ident,
+        change.key,
+        change.live.name,
+        change.live.parent_id,
+        parent,
+        before,
+        after,
+        None,
+        update,
+    )
 
 
 def _creation_bodies(decider: _Decider, declared: Declared) -> tuple[JsonObject, JsonObject | None]:
@@ -436,7 +531,8 @@ def _creation_bodies(decider: _Decider, declared: Declared) -> tuple[JsonObject,
     body: JsonObject = {}
     for path, value in leaves(declared.settings):
         if value is not None and (path, value) != (("enabled",), False):
-            place(body, path, _wrapped(declared, ("settings", *path), value))
+            origin = declared.sensitive.get(("settings", *path))
+            place(body, path, conceal(value, origin) if origin else value)
     enabled = declared.settings.get("enabled")
     if enabled is False:
         return body, {"enabled": False}
@@ -453,25 +549,22 @@ def _disabled(decider: _Decider, key: Key) -> bool:
     return declared or (live is not None and live.document.get("enabled") is False)
 
 
-def _wrapped(declared: Declared, path: tuple[str, ...], value: JsonValue) -> JsonValue:
-    """The value, as `Sensitive` where no output may show it.
-
-    A body is JSON but for these: whoever prints or sends it must say which of the two he means.
-    """
-    origin = declared.sensitive.get(path)
-    return Sensitive(value, origin) if origin else value  # type: ignore[return-value]
-
-
 def _update_body(change: Change) -> JsonObject:
     """The changed leaves, null for those to remove, and always `enabled` (docs/platform.md 3.6)."""
     body: JsonObject = {}
     for field in change.fields:
         if field.path[0] == "settings":
-            after: object = None if field.after is ABSENT else field.after
-            place(body, field.path[1:], after)  # type: ignore[arg-type]
+            place(body, field.path[1:], _as_body(field.after))
     if "enabled" not in body and change.live is not None:
         body["enabled"] = change.live.document.get("enabled", True)
     return body
+
+
+def _as_body(side: Side) -> JsonValue:
+    """One side of a change as a body has it: null for none."""
+    if isinstance(side, Sensitive):
+        return conceal(side.value, side.origin)
+    return None if side is ABSENT else side
 
 
 def _refuse_foreign_demotions(decider: _Decider, nodes: Mapping[Ident, Node]) -> None:
@@ -514,13 +607,17 @@ def _check(
     refusals += _undeletable(decider, changes)
     ranks = counts[Action.PROMOTE] + counts[Action.DEMOTE]
     if ranks and decider.live.promoting_allowed is False:
-        detail = f"{ranks} accounts would be promoted or demoted; that takes a token of a superduper admin, which this is not."
+        detail = (
+            f"{ranks} accounts would be promoted or demoted. That takes the token of a superduper"
+            " admin, and the account that this one belongs to is none."
+        )
         refusals.append(Refusal("superduper_admin", detail))
     return refusals
 
 
 def _over(rule: str, word: str, count: int, limit: int) -> Refusal:
-    detail = f"The plan would {word} {count}; at most {limit} may be in one run. To allow it once: --allow {word}={count}."
+    detail = f"The plan would {word} {count}; at most {limit} may be in one run."
+    detail += f" To allow it once: --allow {word}={count}."
     return Refusal(rule, detail)
 
 
@@ -531,11 +628,11 @@ def _undeletable(decider: _Decider, changes: Sequence[Change]) -> list[Refusal]:
     refusals = []
     for change in changes:
         if Action.DELETE in change.actions and change.id is not None:
-            staying = [i for i in decider.live.children.get(change.id, ()) if i not in going | leaving]
+            staying = [
+                i for i in decider.live.children.get(change.id, ()) if i not in going | leaving
+            ]
             if staying:
                 names = ", ".join(decider.live.rows[i].name for i in staying[:3])
                 detail = f"{change.address} can't be deleted: {len(staying)} accounts stay below it ({names})."
                 refusals.append(Refusal("has_descendants", detail, change.key))
     return refusals
-
-

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast
 from uuid import UUID
 
 import orjson
@@ -31,6 +30,9 @@ from reconciler.core.values import (
     place,
     value_at,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 FORMAT: Final = 1
 SENSITIVE: Final = "$sensitive"
@@ -136,7 +138,9 @@ def fold(state: State, entries: Sequence[Entry]) -> State:
 # --- what an apply may claim -----------------------------------------------------------------
 
 
-def masked(block: JsonObject, sensitive: Mapping[FieldPath, str], state: State | None) -> JsonObject:
+def masked(
+    block: JsonObject, sensitive: Mapping[FieldPath, str], state: State | None
+) -> JsonObject:
     """The block with each sensitive leaf as its digest; without a state to key it, as "".
 
     A block without sensitive leaves is returned as it is, not copied.
@@ -194,7 +198,9 @@ def parse(text: bytes) -> State:
     """Read what `dump` wrote. Raises: Unusable, with what is wrong and what to do."""
     document = _verified(text)
     if document.get("format") != FORMAT:
-        _unusable(f"its format is {document.get('format')!r}; this version reads {FORMAT}. Upgrade the tool")
+        _unusable(
+            f"its format is {document.get('format')!r}; this version reads {FORMAT}. Upgrade the tool"
+        )
     try:
         api = _object(document["api"])
         return State(
@@ -204,8 +210,12 @@ def parse(text: bytes) -> State:
             api_url=_string(api["url"]),
             root=account_id(api["root"]),
             digest_key=_string(document["digest_key"]),
-            accounts={_key(k): record_from(_object(v)) for k, v in _object(document["accounts"]).items()},
-            intents={_key(k): intent_from(_object(v)) for k, v in _object(document["intents"]).items()},
+            accounts={
+                _key(k): record_from(_object(v)) for k, v in _object(document["accounts"]).items()
+            },
+            intents={
+                _key(k): intent_from(_object(v)) for k, v in _object(document["intents"]).items()
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unusable(f"it is no state of this tool ({error})") from error

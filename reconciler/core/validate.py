@@ -8,11 +8,11 @@ Source: docs/platform.md 1.3, 3.3, 3.5, 3.11, 5.4 and 7; docs/configuration.md.
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import account
 from reconciler.core.configuration import Configuration, Declared, shown
-from reconciler.core.values import ABSENT, ROOT, Diagnostic, JsonValue, address, dotted, value_at
+from reconciler.core.values import ABSENT, ROOT, Diagnostic, address, dotted, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +77,11 @@ def _violation(declared: Declared, violation: Violation) -> Diagnostic:
         detail = f"{shown(name)}: {violation.message}{nearest}"
     else:
         hint = ""
-        if violation.rule == "type" and violation.target == "string" and not isinstance(violation.value, str):
+        if (
+            violation.rule == "type"
+            and violation.target == "string"
+            and not isinstance(violation.value, str)
+        ):
             hint = " Quote it." if isinstance(violation.value, bool | int | float) else ""
         found = ABSENT if violation.value is ABSENT else violation.value
         detail = f"Found {_quoted(declared, path, found)}. {violation.message}{hint}"
@@ -89,7 +93,10 @@ def _violation(declared: Declared, violation: Violation) -> Diagnostic:
 def _quoted(declared: Declared, path: Sequence[str | int], value: object) -> str:
     """The value for an error text, unless it, or what encloses it, is sensitive."""
     texts = tuple(str(part) for part in path)
-    if any(texts[: len(hidden)] == hidden or hidden[: len(texts)] == texts for hidden in declared.sensitive):
+    if any(
+        texts[: len(hidden)] == hidden or hidden[: len(texts)] == texts
+        for hidden in declared.sensitive
+    ):
         return "(sensitive)"
     return shown(value)  # type: ignore[arg-type]
 
@@ -97,7 +104,9 @@ def _quoted(declared: Declared, path: Sequence[str | int], value: object) -> str
 def _warnings(declared: Declared) -> Iterator[Diagnostic]:
     for path in account.unknown_modules(declared.settings):
         detail = "The platform may know it all the same; its data is passed on unchecked."
-        yield _problem(declared, ("settings", *path), "An unknown metaflow module", detail, warning=True)
+        yield _problem(
+            declared, ("settings", *path), "An unknown metaflow module", detail, warning=True
+        )
     for path in sorted(account.SERVER_WRITTEN):
         full = ("settings", *path)
         if value_at(declared.block, full) is not ABSENT and not declared.lifecycle.ignores(full):
@@ -151,7 +160,9 @@ def _collide(
         other = first.setdefault(normal(value), declared)
         if other is not declared:
             theirs = f"{address(other.key)} ({other.place(('settings', name))})"
-            detail = f"{shown(value)} is taken by {theirs}; {name}s are unique on the platform, {how}."
+            detail = (
+                f"{shown(value)} is taken by {theirs}; {name}s are unique on the platform, {how}."
+            )
             yield _problem(declared, ("settings", name), f"A {name} declared twice", detail)
 
 
@@ -160,21 +171,40 @@ def _leaving(configuration: Configuration) -> Iterator[Diagnostic]:
         if key in configuration.accounts:
             place = configuration.accounts[key].source
             detail = f"It is declared at {place}. Remove one of the two."
-            yield Diagnostic("error", "A removed account that is declared", detail, address(key), None, removed.source)
+            yield Diagnostic(
+                "error",
+                "A removed account that is declared",
+                detail,
+                address(key),
+                None,
+                removed.source,
+            )
     for moved in configuration.moved:
         if moved.new not in configuration.accounts:
             detail = f"{shown(moved.new)} is no account."
-            yield Diagnostic("error", "A move to an unknown key", detail, address(moved.new), None, moved.source)
+            yield Diagnostic(
+                "error", "A move to an unknown key", detail, address(moved.new), None, moved.source
+            )
         if moved.old in configuration.accounts:
             detail = f"{address(moved.old)} is declared still."
-            yield Diagnostic("error", "A move from a declared key", detail, address(moved.old), None, moved.source)
+            yield Diagnostic(
+                "error",
+                "A move from a declared key",
+                detail,
+                address(moved.old),
+                None,
+                moved.source,
+            )
 
 
 def _problem(
-    declared: Declared, path: Sequence[str | int], summary: str, detail: str, *, warning: bool = False
+    declared: Declared,
+    path: Sequence[str | int],
+    summary: str,
+    detail: str,
+    *,
+    warning: bool = False,
 ) -> Diagnostic:
-    severity = "warning" if warning else "error"
+    severity: Literal["error", "warning"] = "warning" if warning else "error"
     source: Source = declared.place(path)
     return Diagnostic(severity, summary, detail, address(declared.key), dotted(tuple(path)), source)
-
-

@@ -9,12 +9,12 @@ import json
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal, NewType, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NewType, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 AccountId = NewType("AccountId", str)
@@ -180,6 +180,21 @@ class Sensitive:
     origin: str
 
 
+def conceal(value: JsonValue, origin: str) -> JsonValue:
+    """A `Sensitive` that can stand inside a body.
+
+    A body is JSON but for these, so whoever prints or sends one must say which of the two he
+    means; serialising it without that fails.
+    """
+    return cast("JsonValue", Sensitive(value, origin))
+
+
+def concealed(value: JsonValue) -> Sensitive | None:
+    """The `Sensitive` that stands here in a body, if one does."""
+    inner: object = value
+    return inner if isinstance(inner, Sensitive) else None
+
+
 def value_at(document: JsonValue, path: Sequence[str]) -> MaybeJson:
     """The value at `path` below `document`, or ABSENT."""
     for segment in path:
@@ -227,4 +242,11 @@ class Diagnostic:
     def sort_key(self) -> tuple[str, int, int, str, str, str]:
         """Order by file and position, then by address and field."""
         place = self.source or Source("", 0, 0)
-        return (place.file, place.line, place.column, self.address or "", self.path or "", self.summary)
+        return (
+            place.file,
+            place.line,
+            place.column,
+            self.address or "",
+            self.path or "",
+            self.summary,
+        )

@@ -1,0 +1,195 @@
+"""Values to the JSON of section "JSON" in docs/formats.md. Same inputs, same bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from reconciler import __version__
+from reconciler.core.graph import Action
+from reconciler.core.state import SENSITIVE
+from reconciler.core.values import ABSENT, JsonObject, JsonValue, address, concealed, dotted
+from reconciler.render import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from reconciler.core.diff import FieldChange, Side
+    from reconciler.core.graph import Operation
+    from reconciler.core.outcome import Result
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.state import State
+    from reconciler.core.values import Diagnostic
+
+ORDER: Final = (
+    Action.CREATE,
+    Action.PROMOTE,
+    Action.UPDATE,
+    Action.DEMOTE,
+    Action.MOVE,
+    Action.ADOPT,
+    Action.FORGET,
+    Action.DELETE,
+)
+"""The order in which actions are counted."""
+
+
+def dumps(document: JsonObject) -> str:
+    """The document as text, indented, with a newline at its end."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def plan(
+    plan: Plan,
+    *,
+    command: str = "plan",
+    results: Sequence[Result] | None = None,
+) -> JsonObject:
+    """A plan, and with `results` what came of it."""
+    document = _head(command, plan.state)
+    document["complete"] = plan.complete
+    document["summary"] = {
+        **{action.value: plan.count(action) for action in ORDER},
+        "no_op": plan.unchanged,
+        "drift": sum(change.drift for change in plan.changes),
+    }
+    document["changes"] = [_change(change) for change in plan.changes]
+    document["operations"] = [_operation(operation, plan.state) for operation in plan.operations]
+    document["refusals"] = [
+        {"rule": refusal.rule, "detail": refusal.detail} for refusal in plan.refusals
+    ]
+    document["diagnostics"] = [diagnostic(found) for found in plan.diagnostics]
+    if results is not None:
+        document["results"] = [_result(result) for result in results]
+    return document
+
+
+def drift(state: State, changes: Sequence[Change], unchanged: int) -> JsonObject:
+    """What was changed outside: `before` is what was applied, `after` what is live."""
+    document = _head("drift", state)
+    document["summary"] = {
+        **{action.value: 0 for action in ORDER},
+        "no_op": unchanged,
+        "drift": len(changes),
+    }
+    document["changes"] = [_change(change) for change in changes]
+    document["diagnostics"] = []
+    return document
+
+
+def validation(diagnostics: Sequence[Diagnostic]) -> JsonObject:
+    """The outcome of `validate`."""
+    return {
+        "format_version": "1",
+        "command": "validate",
+        "tool": f"reconciler {__version__}",
+        "valid": not any(found.severity == "error" for found in diagnostics),
+        "diagnostics": [diagnostic(found) for found in diagnostics],
+    }
+
+
+def failure(command: str, diagnostics: Sequence[Diagnostic]) -> JsonObject:
+    """A command that ended before it had anything to show."""
+    document = validation(diagnostics)
+    document["command"] = command
+    return document
+
+
+def diagnostic(found: Diagnostic) -> JsonObject:
+    """One diagnostic."""
+    source = found.source
+    return {
+        "severity": found.severity,
+        "summary": found.summary,
+        "detail": found.detail,
+        "address": found.address,
+        "path": found.path,
+        "file": source.file if source else None,
+        "line": source.line if source else None,
+        "column": source.column if source else None,
+    }
+
+
+def _head(command: str, state: State) -> JsonObject:
+    return {
+        "format_version": "1",
+        "command": command,
+        "tool": f"reconciler {__version__}",
+        "lineage": state.lineage or None,
+        "serial": state.serial,
+    }
+
+
+def _change(change: Change) -> JsonObject:
+    return {
+        "address": change.address,
+        "id": change.id,
+        "name": change.name,
+        "parent": change.parent,
+        "actions": [action.value for action in change.actions],
+        "drift": change.drift,
+        "reason": change.reason,
+        "fields": [_field(field) for field in change.fields],
+    }
+
+
+def _field(field: FieldChange) -> JsonObject:
+    document: JsonObject = {
+        "path": dotted(field.path),
+        "op": field.op,
+        "before": _side(field.before),
+        "after": _side(field.after),
+        "sensitive": field.sensitive,
+    }
+    if field.source is not None:
+        document["source"] = {
+            "file": field.source.file,
+            "line": field.source.line,
+            "from": field.origin,
+        }
+    return document
+
+
+def _side(side: Side) -> JsonValue:
+    shown = safe.open_side(side)
+    return None if shown is ABSENT else shown  # type: ignore[return-value]
+
+
+def _operation(operation: Operation, state: State) -> JsonObject:
+    document: JsonObject = {
+        "n": operation.n,
+        "address": address(operation.key),
+        "action": operation.action.value,
+        "method": operation.method,
+        "path": operation.path,
+        "body": _body(operation.body, state),
+        "after": list(operation.after),
+    }
+    if operation.temporary:
+        document["temporary"] = True
+    return document
+
+
+def _body(value: JsonValue, state: State) -> JsonValue:
+    """A body in which sensitive values stand as their origin and digest, if there is a key for one."""
+    secret = concealed(value)
+    if secret is not None:
+        digest = state.digest(secret.value) if state.digest_key else None
+        return {SENSITIVE: {"from": secret.origin, "digest": digest}}
+    if isinstance(value, dict):
+        return {name: _body(inner, state) for name, inner in value.items()}
+    return value
+
+
+def _result(result: Result) -> JsonObject:
+    document: JsonObject = {
+        "address": address(result.key),
+        "action": result.action.value,
+        "status": result.status,
+        "id": result.id,
+        "error": result.error or None,
+        "request_id": result.request_id or None,
+    }
+    if result.n is not None:
+        document["n"] = result.n
+    return document

@@ -1,0 +1,231 @@
+"""Plans, drift, results and diagnostics as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core.diff import present
+from reconciler.core.graph import Action
+from reconciler.core.values import ROOT, address, dotted, leaves
+from reconciler.render.jsondoc import ORDER
+from reconciler.render.safe import terminal, value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from reconciler.core.diff import FieldChange
+    from reconciler.core.outcome import Outcome, Result
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.state import State
+    from reconciler.core.values import Diagnostic
+
+Paint = Callable[[str, str], str]
+"""(style, text) -> text; the styles are those of `_ANSI`."""
+
+_ANSI: Final = {
+    "add": "\x1b[32m",
+    "change": "\x1b[33m",
+    "remove": "\x1b[31m",
+    "bold": "\x1b[1m",
+    "dim": "\x1b[2m",
+}
+_SIGNS: Final = {"add": "+", "change": "~", "remove": "-"}
+_DONE: Final = {
+    Action.CREATE: "created",
+    Action.ADOPT: "adopted",
+    Action.MOVE: "moved",
+    Action.PROMOTE: "promoted",
+    Action.DEMOTE: "demoted",
+    Action.UPDATE: "updated",
+    Action.FORGET: "forgotten",
+    Action.DELETE: "deleted",
+}
+_STYLE: Final = {Action.CREATE: "add", Action.DELETE: "remove", Action.DEMOTE: "remove"}
+_COUNTED: Final = (
+    Action.CREATE,
+    Action.PROMOTE,
+    Action.UPDATE,
+    Action.DEMOTE,
+    Action.MOVE,
+    Action.DELETE,
+)
+_WIDTH: Final = 50
+
+
+def plain(_style: str, text: str) -> str:
+    """No colour."""
+    return text
+
+
+def coloured(style: str, text: str) -> str:
+    """Colour as terminals know it."""
+    return f"{_ANSI[style]}{text}\x1b[0m"
+
+
+def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
+    """A plan: each change with its fields, what must not happen, and the sum."""
+    lines: list[str] = []
+    for change in plan.changes:
+        lines += _change(change, paint)
+        if unmanaged:
+            lines += _unmanaged(change, paint)
+    temporary = sorted(
+        {o.key for o in plan.operations if o.temporary and o.action is Action.DEMOTE}
+    )
+    for key in temporary:
+        lines.append(f"  {address(key)} will be demoted and promoted again (temporary)")
+    if plan.refusals:
+        lines += ["", paint("bold", "Refused:")]
+        lines += [paint("remove", f"  {r.rule}: {terminal(r.detail)}") for r in plan.refusals]
+    if plan.changes:
+        sums = ", ".join(f"{plan.count(action)} to {action}" for action in ORDER)
+        lines.append(paint("bold", f"Plan: {sums}."))
+    elif not plan.refusals:
+        lines.append(f"No changes. {plan.unchanged} accounts match their declarations.")
+    return "\n".join(lines) + "\n"
+
+
+def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
+    """What was changed outside: applied -> live."""
+    lines: list[str] = []
+    for change in changes:
+        label = f"{change.address} ({terminal(change.name)})"
+        lines.append(f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}")
+        lines += [_field(field, paint, note=False) for field in change.fields]
+    if changes:
+        lines.append(
+            paint(
+                "bold",
+                f"Drift: {len(changes)} accounts were changed outside, {unchanged} were not.",
+            )
+        )
+    else:
+        lines.append(f"No drift. {unchanged} accounts are as they were applied.")
+    return "\n".join(lines) + "\n"
+
+
+def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:
+    """What came of an apply: what went wrong, and the sum.
+
+    Counted is what the plan counts: not the calls that a create or another promotion needs.
+    """
+    planned = {change.key: change.actions for change in plan.changes}
+    lines = [
+        paint("remove", f"  {address(result.key)}: {_failure(result)}")
+        for result in outcome.results
+        if result.status != "done"
+    ]
+    done = [r for r in outcome.results if r.status == "done" and r.action in planned[r.key]]
+    sums = [f"{sum(r.action is action for r in done)} {_DONE[action]}" for action in _COUNTED]
+    failed = sum(result.status in ("failed", "stale") for result in outcome.results)
+    skipped = sum(result.status == "skipped" for result in outcome.results)
+    word = "complete" if outcome.succeeded else "incomplete"
+    tail = f", {skipped} skipped" if skipped else ""
+    lines.append(paint("bold", f"Apply {word}: {', '.join(sums)}, {failed} failed{tail}."))
+    if not outcome.succeeded:
+        lines.append("State says what was done. Apply again to go on.")
+    return "\n".join(lines) + "\n"
+
+
+def _failure(result: Result) -> str:
+    request = (
+        f" (request {terminal(result.request_id)})"
+        if result.request_id and result.request_id not in result.error
+        else ""
+    )
+    return f"{result.action}: {result.status}: {terminal(result.error)}{request}"
+
+
+def step(result: Result) -> str:
+    """One line for an operation that ended."""
+    if result.status != "done":
+        return f"{address(result.key)}: {_failure(result)}"
+    word = f"{_DONE[result.action]}{' (temporary)' if result.temporary else ''}"
+    return f"{address(result.key)}: {word}{f' ({result.id})' if result.id else ''}"
+
+
+def diagnostic(found: Diagnostic) -> str:
+    """`file:line:column: address: field: what was found, what is allowed, what to do`."""
+    place = [str(found.source)] if found.source else []
+    if found.severity == "warning":
+        place.append("warning")
+    place += [part for part in (found.address, found.path) if part]
+    if not found.path:
+        place.append(found.summary)
+    return terminal(": ".join([*place, found.detail]))
+
+
+def tree(plan: Plan, paint: Paint) -> str:
+    """The changes on the tree of their parents, for a terminal. Empty if nothing changes."""
+    changes = {change.key: change for change in plan.changes}
+    parents = {change.key: change.parent for change in plan.changes}
+    below: dict[str, list[str]] = {}
+    for key, parent in sorted(parents.items()):
+        below.setdefault(parent, []).append(key)
+    tops = sorted({parent for parent in parents.values() if parent not in parents})
+    lines: list[str] = []
+    for top in tops:
+        lines.append(paint("dim", ROOT if top == ROOT else terminal(address(top))))
+        lines += _branches(top, below, changes, paint, "", frozenset())
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _branches(
+    top: str,
+    below: dict[str, list[str]],
+    changes: dict[str, Change],
+    paint: Paint,
+    indent: str,
+    above: frozenset[str],
+) -> Iterator[str]:
+    keys = [key for key in below.get(top, []) if key not in above]
+    for index, key in enumerate(keys):
+        last = index == len(keys) - 1
+        change = changes[key]
+        words = ", ".join(_DONE[action] for action in change.actions)
+        style = _STYLE.get(change.actions[0], "change")
+        yield f"{indent}{'└── ' if last else '├── '}{key} ({terminal(change.name)})  {paint(style, words)}"
+        yield from _branches(
+            key, below, changes, paint, indent + ("    " if last else "│   "), above | {top}
+        )
+
+
+def state(state: State) -> str:
+    """The accounts in state, a line each."""
+    lines = [
+        f"  {address(key):<{_WIDTH}} {record.id}" for key, record in sorted(state.accounts.items())
+    ]
+    lines.append(
+        f"{len(lines)} accounts. Lineage {state.lineage or '(none yet)'}, serial {state.serial}."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _change(change: Change, paint: Paint) -> Iterator[str]:
+    words = ", ".join(_DONE[action] for action in change.actions)
+    label = f"{change.address} ({terminal(change.name)})"
+    style = _STYLE.get(change.actions[0], "change")
+    why = f"  ({change.reason})" if change.drift and not change.fields else ""
+    yield f"  {paint('bold', f'{label:<{_WIDTH}}')} will be {paint(style, words)}{why}"
+    for field in change.fields:
+        yield _field(field, paint, note=True)
+
+
+def _field(field: FieldChange, paint: Paint, *, note: bool) -> str:
+    before, after = value(field.before), value(field.after)
+    text = {"add": after, "change": f"{before} -> {after}", "remove": before}[field.op]
+    outside = "  (changed outside)" if note and field.drift else ""
+    return (
+        paint(field.op, f"    {_SIGNS[field.op]} {terminal(dotted(field.path))}: {text}") + outside
+    )
+
+
+def _unmanaged(change: Change, paint: Paint) -> Iterator[str]:
+    """The live leaves that nobody declared."""
+    if change.live is None or change.declared is None:
+        return
+    declared = {path for path, _ in leaves(change.declared.block)}
+    for path, found in leaves(change.live.block):
+        if path not in declared and present(found):
+            yield paint("dim", f"      {terminal(dotted(path))}: {value(found)}  (not managed)")

@@ -1,0 +1,421 @@
+"""The flow of each command, told as steps. Returns values; prints nothing.
+
+files ─► Configuration ─┐
+backend ────► State ────┼─► compute ─► Plan ─► execute ─► Outcome, State ─► backend
+platform ───► Live ─────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import zoneinfo
+from collections.abc import Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+from reconciler import __version__
+from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
+from reconciler.api.refresh import read_more, refresh
+from reconciler.backends.local import LocalBackend
+from reconciler.config.project import SANDBOX, Project, load, sandbox_file
+from reconciler.core import diff
+from reconciler.core.configuration import Configuration, Invalid, Limits, Removed
+from reconciler.core.plan import Change, Plan, compute, first_record, open_intents, unread
+from reconciler.core.state import Entry, State, Unusable, fold
+from reconciler.core.validate import validate
+from reconciler.core.values import (
+    ROOT,
+    AccountId,
+    Diagnostic,
+    JsonValue,
+    Key,
+    Source,
+    account_id,
+    address,
+    value_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from reconciler.backends.backend import Backend, StateReader
+    from reconciler.core.live import Live
+    from reconciler.core.outcome import Event, Outcome
+
+_LOOK_AGAIN: Final = 2.0
+"""Seconds until a list is asked again for an account that a create may have made."""
+
+Progress = Callable[[int, int], None]
+"""Told how many accounts of how many have been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says. `allow`: limits raised for this run, by name."""
+
+    variables: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
+    targets: frozenset[Key] = frozenset()
+    allow: Mapping[str, int] = field(default_factory=dict)
+    fail_fast: bool = False
+    lock_timeout: float = 0.0
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a run that changes something asks and tells.
+
+    `approve` is shown the plan, and asks if there is something to do. `emit` is told of each
+    operation that begins and ends.
+    """
+
+    approve: Callable[[Plan], bool]
+    progress: Progress
+    emit: Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What came of `apply`. Without an outcome nothing was done: refused or declined."""
+
+    plan: Plan
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What was changed outside since the last apply: accounts by key, `fields` in each."""
+
+    state: State
+    changes: tuple[Change, ...]
+    unchanged: int
+
+
+class Unknown(Exception):
+    """Something was asked for by a name or id that nothing has."""
+
+
+def check(project: Project, options: Options) -> Configuration:
+    """What the files say; offline. Raises: Invalid with all errors; Unknown."""
+    configuration, diagnostics = load(project, options.variables)
+    diagnostics += validate(configuration, frozenset(zoneinfo.available_timezones()))
+    if any(diagnostic.severity == "error" for diagnostic in diagnostics):
+        raise Invalid(diagnostics)
+    unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
+    if unknown:
+        named = ", ".join(address(key) for key in sorted(unknown))
+        raise Unknown(f"{named}: not declared. --target takes accounts.KEY.")
+    return replace(configuration, warnings=tuple(sorted(diagnostics, key=Diagnostic.sort_key)))
+
+
+async def plan(project: Project, options: Options, progress: Progress) -> Plan:
+    """What `apply` would do now. Sends GETs only, writes nothing.
+
+    Raises: Invalid, Unknown, HostMismatch, Unusable, ApiError.
+    """
+    configuration = check(project, options)
+    state = _read(project)
+    async with connected(project) as client:
+        state, live = await _look(project, configuration, state, client, progress)
+    return _compute(configuration, state, live, options)
+
+
+async def apply(project: Project, options: Options, hooks: Hooks) -> Applied:
+    """Plan, ask, and do it.
+
+    Raises: Invalid, Unknown, HostMismatch, Unusable, Unwritable, Locked, ApiError.
+    """
+    return await _apply(project, check(project, options), options, hooks)
+
+
+async def destroy(project: Project, options: Options, hooks: Hooks) -> Applied:
+    """Delete all accounts under management, or the targets: an apply with nothing declared."""
+    configuration = check(project, options)
+    going = options.targets or _read(project).accounts.keys()
+    command = Source(project.node.file, 1, 1)
+    nothing = replace(
+        configuration,
+        accounts={key: d for key, d in configuration.accounts.items() if key not in going},
+        removed={key: Removed(key, destroy=True, source=command) for key in sorted(going)},
+    )
+    return await _apply(project, nothing, options, hooks)
+
+
+async def _apply(
+    project: Project, configuration: Configuration, options: Options, hooks: Hooks
+) -> Applied:
+    from reconciler.execute import Pace, execute
+
+    place = backend(project)
+    run = uuid4().hex
+    with place.lock(run, options.command, options.lock_timeout):
+        stored = place.read()
+        async with connected(project) as client:
+            state = stored or _first_state(project, await _root(project, client))
+            state, live = await _look(
+                project, configuration, state, client, hooks.progress, patient=True
+            )
+            made = _compute(configuration, state, live, options)
+            if made.refusals or not hooks.approve(made):
+                return Applied(made, None)
+            if state is not stored:
+                place.save(state)  # and find out that it can be written, before anything is sent
+            pace = Pace(project.settings.concurrency, options.fail_fast)
+            outcome = await execute(made, client, place, run=run, pace=pace, emit=hooks.emit)
+    return Applied(made, outcome)
+
+
+async def drift(project: Project, options: Options, progress: Progress) -> Drift:
+    """What was changed outside since the last apply. Sends GETs only, writes nothing.
+
+    Raises: Invalid, Unknown, HostMismatch, Unusable, ApiError.
+    """
+    configuration = check(project, options)
+    state = _read(project)
+    async with connected(project) as client:
+        state, live = await _look(project, configuration, state, client, progress)
+    keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
+    changes = [_drifted(key, configuration, state, live) for key in keys]
+    found = tuple(change for change in changes if change is not None)
+    return Drift(state, found, len(keys) - len(found))
+
+
+def _drifted(key: Key, configuration: Configuration, state: State, live: Live) -> Change | None:
+    """How an account differs from what was applied; None if it does not."""
+    record = state.accounts[key]
+    declared = configuration.accounts.get(key)
+    now = live.accounts.get(record.id)
+    fields = diff.drifted(record, declared, now, state) if now else ()
+    if now is not None and now.parent_id != record.parent_id:
+        names = {other.id: name for name, other in state.accounts.items()} | {live.root: ROOT}
+        before, after = (names.get(i or record.id, i) for i in (record.parent_id, now.parent_id))
+        fields = (diff.FieldChange(diff.PARENT, "change", before, after, drift=True), *fields)
+    if now is not None and not fields:
+        return None
+    return Change(
+        key=key,
+        id=record.id,
+        name=now.name if now else str(value_at(record.applied, ("settings", "name"))),
+        parent=declared.parent if declared else record.parent_id,
+        actions=(),
+        fields=fields,
+        reason="it was changed outside" if now else "it was deleted outside",
+        declared=declared,
+        record=record,
+        live=now,
+        drift=True,
+    )
+
+
+async def import_account(project: Project, key: Key, text: str, options: Options) -> State:
+    """Take an existing account under management. Returns the new state.
+
+    Raises: Invalid, HostMismatch, Unusable, Unwritable, Locked, Unknown, ApiError.
+    """
+    if key not in check(project, options).accounts:
+        raise Unknown(f"{address(key)} is not declared. Declare it first, with at least its name.")
+    try:
+        wanted = account_id(text)
+    except ValueError as error:
+        raise Unknown(f"{error}.") from error
+    place = backend(project)
+    with place.lock(uuid4().hex, options.command, options.lock_timeout):
+        async with connected(project) as client:
+            root = await _root(project, client)
+            state = place.read() or _first_state(project, root)
+            _check_identity(project, state, root)
+            live = await refresh(client, root, [wanted], 1, _silent)
+        taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
+        if taken is not None:
+            raise Unknown(f"{address(taken)} is in state already, as {state.accounts[taken].id}.")
+        account = live.accounts.get(wanted)
+        if account is None or wanted not in live.rows:
+            raise Unknown(f"There is no account {wanted} below the root {root}.")
+        state = fold(
+            state, [Entry("record", key, first_record(account, account.parent_id or root))]
+        )
+        place.save(state)
+        return state
+
+
+# --- steps -----------------------------------------------------------------------------------
+
+
+def backend(project: Project) -> Backend:
+    """Where the project's state is kept. Raises: Invalid."""
+    named = project.settings.state
+    if "://" in named:
+        detail = f"{named.split('://')[0]}:// is not supported yet; give a path."
+        raise Invalid([Diagnostic("error", "An unknown kind of state", detail, path="state")])
+    return LocalBackend(project.directory / named)
+
+
+def _read(project: Project) -> State:
+    """The state, an empty one if there is none yet. Raises: Unusable."""
+    reader: StateReader = backend(project)
+    state = reader.read()
+    if state is not None:
+        return state
+    return State("", 0, f"reconciler {__version__}", project.url, AccountId(""), "", {})
+
+
+def _check_identity(project: Project, state: State, root: AccountId) -> None:
+    """Raises: Unusable if the state is about another platform or another root account."""
+    if state.api_url != project.url:
+        raise Unusable(f"the state is about {state.api_url}, but the project names {project.url}")
+    if state.root and state.root != root:
+        raise Unusable(
+            f"the state is about the root account {state.root}, but this run's is {root}"
+        )
+
+
+def _first_state(project: Project, root: AccountId) -> State:
+    return State(
+        lineage=str(uuid4()),
+        serial=1,
+        tool=f"reconciler {__version__}",
+        api_url=project.url,
+        root=root,
+        digest_key=secrets.token_hex(32),
+        accounts={},
+    )
+
+
+async def _root(project: Project, client: Client) -> AccountId:
+    """The account below which everything is. Raises: Invalid."""
+    named = project.root or client.caller
+    try:
+        return account_id(named)
+    except ValueError as error:
+        detail = (
+            "Name it by api.account_id in reconciler.yaml, or by VINIX_ACCOUNT_ID."
+            if named is None
+            else f"{error}."
+        )
+        raise Invalid(
+            [Diagnostic("error", "No root account", detail, path="api.account_id")]
+        ) from error
+
+
+async def _look(
+    project: Project,
+    configuration: Configuration,
+    state: State,
+    client: Client,
+    progress: Progress,
+    *,
+    patient: bool = False,
+) -> tuple[State, Live]:
+    """The live accounts that matter, and the state with interrupted creates resolved.
+
+    `patient`: look again for an account that a create may have made but no list shows yet.
+    """
+    concurrency = project.settings.concurrency
+    root = await _root(project, client)
+    _check_identity(project, state, root)
+    ids = {record.id for record in state.accounts.values()}
+    ids |= {declared.id for declared in configuration.accounts.values() if declared.id}
+    live = await refresh(client, root, sorted(ids), concurrency, progress)
+    if state.intents:
+        if patient and not all(open_intents(state, live).values()):
+            await asyncio.sleep(_LOOK_AGAIN)
+            live = await refresh(client, root, sorted(ids), concurrency, progress)
+        made = sorted(i for found in open_intents(state, live).values() for i in found)
+        live = await read_more(client, live, made, concurrency, _silent)
+        state = fold(state, _settled(state, live))
+    live = replace(live, promoting_allowed=await _may_promote(client))
+    more = unread(configuration, state, live)
+    return state, await read_more(client, live, more, concurrency, _silent)
+
+
+def _silent(_done: int, _all: int) -> None:
+    """Progress that nobody needs to see."""
+
+
+def _settled(state: State, live: Live) -> list[Entry]:
+    """What became of the creates that an earlier run left open.
+
+    Raises: Unusable if that can't be told for sure.
+    """
+    entries: list[Entry] = []
+    for key, candidates in open_intents(state, live).items():
+        intent = state.intents[key]
+        accounts = [live.accounts[i] for i in candidates if i in live.accounts]
+        if not accounts:
+            entries.append(Entry("settle", key))
+        elif len(accounts) == 1 and (accounts[0].name, accounts[0].parent_id) == (
+            intent.name,
+            intent.parent_id,
+        ):
+            entries.append(Entry("record", key, first_record(accounts[0], intent.parent_id)))
+        else:
+            shown = ", ".join(f"{a.id} ({a.name}, below {a.parent_id})" for a in accounts)
+            raise Unusable(
+                f"a create of {address(key)} ({intent.name}, below {intent.parent_id}) was interrupted, and"
+                f" what is there is not surely it: {shown}. Look at it by hand; then declare `id:`, or delete it"
+            )
+    return entries
+
+
+async def _may_promote(client: Client) -> bool | None:
+    """Whether the caller may promote and demote, as far as the platform tells (docs/platform.md 2.5)."""
+    if client.caller is None:
+        return None
+    found = (await client.get(f"/accounts/{client.caller}")).document.get("superduper_admin")
+    return found if isinstance(found, bool) else None
+
+
+def _compute(configuration: Configuration, state: State, live: Live, options: Options) -> Plan:
+    """The plan, under the limits of the project as far as this run does not raise them."""
+    allow = options.allow
+    limits = configuration.settings.limits
+    raised = Limits(
+        max_delete=allow.get("delete", limits.max_delete),
+        max_demote=allow.get("demote", limits.max_demote),
+        max_update_percent=allow.get("update", limits.max_update_percent),
+        reparent="reparent" in allow,
+    )
+    return compute(configuration, state, live, raised, options.targets)
+
+
+@asynccontextmanager
+async def connected(project: Project) -> AsyncIterator[Client]:
+    """A client for the project's platform, which may be the embedded sandbox. Raises: ApiError."""
+    url = project.url
+    timeout = project.settings.timeout
+    if not url.startswith(SANDBOX):
+        async with connect(url, _login(project), timeout=timeout, proxy=project.proxy) as client:
+            yield client
+        return
+    from reconciler.sandbox.app import Platform
+    from reconciler.sandbox.options import IN_PROCESS_URL, ROOT_API_KEY, SandboxOptions
+    from reconciler.sandbox.transport import SandboxTransport
+
+    file = sandbox_file(project)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    platform = Platform(SandboxOptions(data=file, rate_limit=False))
+    try:
+        root = platform.store.get(platform.store.root_id)
+        login = by_api_key(root.api_key if root else ROOT_API_KEY)
+        transport = SandboxTransport(platform)
+        async with connect(IN_PROCESS_URL, login, timeout=timeout, transport=transport) as client:
+            yield client
+    finally:
+        platform.close()
+
+
+def _login(project: Project) -> Login:
+    credentials = project.credentials()
+    if credentials.api_key:
+        return by_api_key(credentials.api_key)
+    if credentials.token:
+        return by_token(credentials.token)
+    return by_password(
+        credentials.username or "",
+        credentials.password or "",
+        name=credentials.account_name,
+        realm=credentials.account_realm,
+    )
