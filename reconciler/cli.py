@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from reconciler.core.state import State
     from reconciler.core.values import Diagnostic, JsonObject, JsonValue
     from reconciler.render.progress import Reporter
-    from reconciler.workflow import Applied, Hooks, Options
+    from reconciler.workflow import Applied, Options
 
-    Flow = Callable[[Project, Options, Hooks], Coroutine[None, None, Applied]]
+    Flow = Callable[..., Coroutine[None, None, Applied]]
 
 
 class Exit(IntEnum):
@@ -182,6 +182,7 @@ def _destroy(arguments: argparse.Namespace) -> int:
 def _change(arguments: argparse.Namespace, flow: Flow) -> int:
     """Apply and destroy: plan, show, ask, do."""
     from reconciler.render.progress import opened
+    from reconciler.workflow import Hooks
 
     project, options = _project(arguments)
     with opened(arguments.events) as events, _reporter(events) as reporter:

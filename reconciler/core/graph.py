@@ -141,43 +141,57 @@ class _Planner:
             and n.parent_after is not None
             and n.parent_before != n.parent_after
         )
-        self.early = {i for i in self.promoted if self._is_early(i)}
-        self.temporary = self._temporary()
+        self.early, self.temporary = self._ranks()
 
     def above(self, ident: Ident, *, after: bool) -> Iterator[Ident]:
-        """The accounts above `ident`, nearest first, in the tree as it is or as it will be."""
+        """The accounts above `ident` up to the root, without it: as it is or as it will be."""
         seen = {ident}
-        node = self.nodes.get(ident)
-        while node is not None:
+        while True:
+            node = self.nodes[ident]
             parent = node.parent_after if after else node.parent_before
-            if parent is None or parent in seen:
+            if parent is None or parent in seen or parent not in self.nodes:
                 return
             seen.add(parent)
             yield parent
-            node = self.nodes.get(parent)
+            ident = parent
 
-    def _is_early(self, ident: Ident) -> bool:
-        """Whether a promotion can come right after the account's creation."""
-        chain = [ident, *self.above(ident, after=True)]
-        return all(self.nodes[i].parent_before is None for i in chain if i in self.promoted)
+    def _ranks(self) -> tuple[set[Ident], set[Ident]]:
+        """Which promotions can come right after their account's creation, and what is temporary.
 
-    def _temporary(self) -> set[Ident]:
-        staying = {i for i, n in self.nodes.items() if n.reseller_before}
-        staying -= self.demoted
-        late = self.promoted - self.early
+        Each depends on the other: a promotion is late if one above it is late, and what stands
+        below a late one must be demoted for the time being and is promoted late itself.
+        """
         temporary: set[Ident] = set()
-        if not (late or self.demoted):
-            return temporary
         while True:
-            found = {
-                ident
-                for ident in staying - temporary
-                if any(a in self.demoted or a in temporary for a in self.above(ident, after=False))
-                or any(a in late or a in temporary for a in self.above(ident, after=True))
-            }
+            early = {i for i in self.promoted if self._is_early(i, temporary)}
+            found = self._below_changing(self.promoted - early, temporary)
             if not found:
-                return temporary
+                return early, temporary
             temporary |= found
+
+    def _is_early(self, ident: Ident, temporary: set[Ident]) -> bool:
+        chain = [ident, *self.above(ident, after=True)]
+        return all(
+            i not in temporary and self.nodes[i].parent_before is None
+            for i in chain
+            if i in self.promoted or i in temporary
+        )
+
+    def _below_changing(self, late: set[Ident], temporary: set[Ident]) -> set[Ident]:
+        """Resellers, not yet among the temporary, below an account whose rank changes."""
+        if not (late or self.demoted):
+            return set()
+        falling, rising = self.demoted | temporary, late | temporary
+        return {
+            ident
+            for ident, node in self.nodes.items()
+            if node.reseller_before
+            and ident not in falling
+            and (
+                any(above in falling for above in self.above(ident, after=False))
+                or any(above in rising for above in self.above(ident, after=True))
+            )
+        }
 
     # --- drafts ---
 
@@ -227,15 +241,25 @@ class _Planner:
         return ((i, d) for (i, a), d in self.drafts.items() if a == action)
 
     def _link_creates(self) -> None:
-        """A create waits for the parent, and for its promotion unless that waits for a move here."""
+        """A create waits for the parent, for demotions along the way, and as a rule for promotions.
+
+        It can't wait for a promotion that itself waits for a move to below the new account.
+        """
         receiving = {a for m in self.moved for a in self.above(m, after=True)}
         for ident, draft in self._of(Action.CREATE):
             for parent in self.above(ident, after=True):
-                self._wait(draft, parent, (Action.CREATE, Action.DEMOTE))
+                self._wait(draft, parent, (Action.CREATE,))
                 if parent in self.early or ident not in receiving:
                     self._wait(draft, parent, (Action.PROMOTE,))
+                if self.nodes[parent].parent_before is not None:
+                    for above in self._ways(parent):
+                        self._wait(draft, above, (Action.DEMOTE,))
                 if any((parent, a) in self.drafts for a in (Action.CREATE, Action.PROMOTE)):
                     break
+
+    def _ways(self, ident: Ident) -> set[Ident]:
+        """The account and all above it, as it is and as it will be."""
+        return {ident, *self.above(ident, after=False), *self.above(ident, after=True)}
 
     def _link_demotions(self) -> None:
         for ident, _ in self._of(Action.DEMOTE):
@@ -255,24 +279,27 @@ class _Planner:
                     self._wait(draft, above, (Action.PROMOTE,))
 
     def _link_promotions(self) -> None:
-        """A promotion waits for the one above it and, if it is not early, for the moves along."""
+        """A promotion waits for the one above it, and for the demotions above it.
+
+        Unless it is early, also for what goes on below: demotions, moves in or out, and deletes
+        of resellers.
+        """
         for ident, draft in self._of(Action.PROMOTE):
+            for above in self.above(ident, after=False):
+                self._wait(draft, above, (Action.DEMOTE,))
             for above in self.above(ident, after=True):
                 if (above, Action.PROMOTE) in self.drafts:
                     self._wait(draft, above, (Action.PROMOTE,))
                     break
         late = {i for i, _ in self._of(Action.PROMOTE)} - self.early
-        if not late:
-            return
-        passing = [i for i, _ in self._of(Action.MOVE)]
-        leaving = [i for i, d in self._of(Action.DELETE) if d.node.reseller_before]
-        for mover in passing:
-            along = {*self.above(mover, after=False), *self.above(mover, after=True)}
-            for ident in along & late:
-                self._wait(self.drafts[ident, Action.PROMOTE], mover, (Action.MOVE,))
-        for mover in leaving:
-            for ident in set(self.above(mover, after=False)) & late:
-                self._wait(self.drafts[ident, Action.PROMOTE], mover, (Action.DELETE,))
+        for (ident, action), draft in self.drafts.items() if late else ():
+            leaving = action == Action.DELETE and draft.node.reseller_before
+            if leaving or action in (Action.DEMOTE, Action.MOVE):
+                ways = self._ways(ident) - {ident}
+                # Until it is done, the account goes along with whatever is moved above it.
+                along = {a for above in ways for a in self.above(above, after=True)}
+                for above in (ways | along) & late:
+                    self.drafts[above, Action.PROMOTE].after.add((ident, action))
 
     def _link_updates(self) -> None:
         """An update waits for the promotions and demotions whose cascade touches the account."""
