@@ -261,7 +261,8 @@ def _differing(
 
     old = {path: _normal(path, value) for path, value in before.items() if path[:2] in fields}
     new = {path: _normal(path, value) for path, value in after.items() if path[:2] in fields}
-    difference = DeepDiff(old, new, view="tree")
+    # Without a threshold of 0, documents with little in common are one change of the whole.
+    difference = DeepDiff(old, new, view="tree", threshold_to_diff_deeper=0)
     changed = {
         level.path(output_format="list")[0] for levels in difference.values() for level in levels
     }

@@ -206,7 +206,7 @@ def _change(change: Change, paint: Paint) -> Iterator[str]:
     words = ", ".join(_DONE[action] for action in change.actions)
     label = f"{change.address} ({terminal(change.name)})"
     style = _STYLE.get(change.actions[0], "change")
-    why = f"  ({change.reason})" if change.drift and not change.fields else ""
+    why = f"  ({change.reason})" if change.drift and change.live is None else ""
     yield f"  {paint('bold', f'{label:<{_WIDTH}}')} will be {paint(style, words)}{why}"
     for field in change.fields:
         yield _field(field, paint, note=True)
