@@ -85,8 +85,10 @@ def _violation(declared: Declared, violation: Violation) -> Diagnostic:
             hint = " Quote it." if isinstance(violation.value, bool | int | float) else ""
         found = ABSENT if violation.value is ABSENT else violation.value
         detail = f"Found {_quoted(declared, path, found)}. {violation.message}{hint}"
-    key = violation.rule == "additionalProperties"
-    source = declared.place(path, key=key)
+    if violation.rule == "required":
+        source = declared.place(path[:-1], key=True)
+    else:
+        source = declared.place(path, key=violation.rule == "additionalProperties")
     return Diagnostic("error", summary, detail, address(declared.key), dotted(path), source)
 
 
@@ -159,11 +161,12 @@ def _collide(
             continue
         other = first.setdefault(normal(value), declared)
         if other is not declared:
+            other, later = sorted((other, declared), key=lambda d: d.place(("settings", name)))
             theirs = f"{address(other.key)} ({other.place(('settings', name))})"
             detail = (
                 f"{shown(value)} is taken by {theirs}; {name}s are unique on the platform, {how}."
             )
-            yield _problem(declared, ("settings", name), f"A {name} declared twice", detail)
+            yield _problem(later, ("settings", name), f"A {name} declared twice", detail)
 
 
 def _leaving(configuration: Configuration) -> Iterator[Diagnostic]:

@@ -109,7 +109,7 @@ def test_a_torn_last_line_was_never_confirmed(backend: LocalBackend) -> None:
         journal.write_bytes(whole[:length])
         assert backend.read() == only_a
     journal.write_bytes(lines[0] + b"00000000" + lines[1][8:] + lines[2])
-    with pytest.raises(Unusable, match="s.json.journal:2"):
+    with pytest.raises(Unusable, match=r"s.json.journal:2"):
         backend.read()
 
 
@@ -139,7 +139,7 @@ def test_a_state_that_is_gone_while_its_backups_are_there_is_refused(backend: Lo
         backend.save(a_state(1))
         backend.save(a_state(2))
     backend.path.unlink()
-    with pytest.raises(Unusable, match="is gone, but s.json.backup.000000001 is there"):
+    with pytest.raises(Unusable, match=r"is gone, but s.json.backup.000000001 is there"):
         backend.read()
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_state_is_refused_and_names_the_backups(
 ) -> None:
     backend.path.parent.mkdir()
     backend.path.write_bytes(text)
-    with pytest.raises(Unusable, match="s.json: .*backup"):
+    with pytest.raises(Unusable, match=r"s.json: .*backup"):
         backend.read()
 
 
@@ -255,7 +255,7 @@ def test_a_directory_that_can_not_be_written_is_told_before_anything_is_done(
 ) -> None:
     (tmp_path / "file").write_text("")
     backend = LocalBackend(tmp_path / "file" / "s.json")
-    with pytest.raises(Unwritable, match="s.json.lock|file"), backend.lock("run", "test", 0):
+    with pytest.raises(Unwritable, match=r"s.json.lock|file"), backend.lock("run", "test", 0):
         raise AssertionError
 
 

@@ -204,7 +204,7 @@ def test_deepdiff_is_not_called_for_an_account_that_is_equal(
         "flags": ["b", "a"],
         "caller_id": {"external": {"name": "x"}},
     }
-    found = {**copy.deepcopy(settings), "flags": ["a", "b"], "music_on_hold": {}}
+    found: JsonObject = {**copy.deepcopy(settings), "flags": ["a", "b"], "music_on_hold": {}}
     assert diff.compare(declared(settings), record({}), live(found), STATE) == ()
     with pytest.raises(AssertionError):
         diff.compare(declared(settings), record({}), live({}), STATE)

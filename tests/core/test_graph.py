@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.graph import Action, Node, Operation, Walk, order, temporary_demotions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = "root-id"
 

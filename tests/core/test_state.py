@@ -108,7 +108,7 @@ def test_a_newer_format_says_to_upgrade() -> None:
     text = dump(a_state()).replace(b'"format": 1', b'"format": 9')
     with pytest.raises(Unusable, match="checksum"):
         parse(text)
-    with pytest.raises(Unusable, match="its format is 9.*Upgrade"):
+    with pytest.raises(Unusable, match=r"its format is 9.*Upgrade"):
         parse(b'{"format": 9}')
 
 
