@@ -40,7 +40,8 @@ def copy_example(name: str, directory: Path) -> list[Path]:
     written = []
     for path in sorted(source.rglob("*")):
         target = directory / path.relative_to(source)
-        if path.is_dir() or target.exists():
+        left_by_a_run = {"state", ".reconciler"} & {*path.relative_to(source).parts}
+        if path.is_dir() or target.exists() or left_by_a_run:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)

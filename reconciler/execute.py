@@ -591,7 +591,7 @@ class _Performer:
             try:
                 answer = await self._send(operation, timeout=max(SLOW, self.client.timeout))
                 return account_id(answer.document.get("id"))
-            except Refused as error:
+            except (Refused, NotSent) as error:
                 if not unclear:  # nothing was made, and nothing is open
                     self.recorder.add(Entry("settle", operation.key))
                     raise
@@ -603,7 +603,7 @@ class _Performer:
             found = await look_for(self.client, self.plan.root, intent, self._known())
             if found is not None:
                 return found
-            if isinstance(failure, Refused) or attempt == _TRIES:
+            if isinstance(failure, Refused | NotSent) or attempt == _TRIES:
                 raise failure
         raise AssertionError("unreachable")
 

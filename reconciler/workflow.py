@@ -392,11 +392,15 @@ async def connected(project: Project) -> AsyncIterator[Client]:
         return
     from reconciler.sandbox.app import Platform
     from reconciler.sandbox.options import IN_PROCESS_URL, ROOT_API_KEY, SandboxOptions
+    from reconciler.sandbox.store import StoreError
     from reconciler.sandbox.transport import SandboxTransport
 
     file = sandbox_file(project)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    platform = Platform(SandboxOptions(data=file, rate_limit=False))
+    try:
+        platform = Platform(SandboxOptions(data=file, rate_limit=False))
+    except StoreError as error:
+        raise Unusable(f"the sandbox's file {file} can't be used ({error})") from error
     try:
         root = platform.store.get(platform.store.root_id)
         login = by_api_key(root.api_key if root else ROOT_API_KEY)

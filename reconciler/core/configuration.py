@@ -47,7 +47,9 @@ DEFAULT_STATE: Final = "state/reconciler.state.json"
 
 _DURATION = r"^[0-9]+(ms|s|m)$"
 _INTERPOLATION = re.compile(r"\$\$\{|\$\{([^}]*)\}")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = ("VINIX_", "RECONCILER_")
 _SHOWN = 60
 """Characters of a wrong value that an error quotes."""
 
@@ -425,6 +427,16 @@ def read_variables(
             )
             continue
         shape = VariableShape.model_validate(block or {})
+        if shape.env is not None and shape.env.startswith(_RESERVED):
+            detail = f"{shape.env} is the tool's own. A file can't reach credentials; name another variable."
+            diagnostics.append(
+                _error(
+                    "A reserved environment variable",
+                    detail,
+                    locate(node, ("variables", name, "env")),
+                )
+            )
+            continue
         default = block.get("default", ABSENT) if isinstance(block, dict) else ABSENT
         named = shape.env and environment.get(shape.env)
         text = environment.get(f"RECONCILER_VAR_{name}", named)
@@ -473,10 +485,9 @@ def _typed(value: JsonValue, default: MaybeJson) -> JsonValue:
             return value == "true"
         raise ValueError("its default is a boolean, so it must be true or false")
     if isinstance(default, int | float):
-        try:
-            return int(value) if isinstance(default, int) else float(value)
-        except ValueError:
-            raise ValueError("its default is a number, so it must be one") from None
+        if not _NUMBER.fullmatch(value) or (isinstance(default, int) and "." in value):
+            raise ValueError(f"its default is {shown(default)}, so it must be such a number")
+        return float(value) if "." in value else int(value)
     raise ValueError("its default is a list or mapping: give it in a --var-file")
 
 

@@ -321,10 +321,15 @@ def _change(
     return FieldChange(path, op, _hidden(before, secret), _hidden(after, secret), drift, *place)
 
 
+def shield(value: JsonValue) -> Side:
+    """A live value, hidden if it holds the credentials of a URL."""
+    return Sensitive(value, "live") if _secret(value) else value
+
+
 def _hidden(value: MaybeJson, secret: str | None) -> Side:
-    if value is ABSENT or not (secret or _secret(value)):
+    if value is ABSENT:
         return value
-    return Sensitive(value, secret or "live")
+    return Sensitive(value, secret) if secret else shield(value)
 
 
 def _secret(value: MaybeJson) -> bool:

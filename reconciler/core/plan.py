@@ -16,6 +16,7 @@ from reconciler.core import account, diff
 from reconciler.core.diff import PARENT, RESELLER, FieldChange
 from reconciler.core.graph import Action, Ident, Node, Operation, order, temporary_demotions
 from reconciler.core.state import AccountRecord
+from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
     ROOT,
@@ -33,7 +34,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from reconciler.core.configuration import Configuration, Declared, Limits
     from reconciler.core.diff import Side
@@ -84,8 +85,9 @@ class Refusal:
 class Plan:
     """All that `apply` would do. `changes` and `silent` in order of key.
 
-    `silent`: accounts that nothing is done to, of which state must learn something. `before`: the
-    ids of all accounts below the root. `complete` is false if only some addresses were looked at.
+    `silent`: accounts that nothing is done to, of which state must learn something. `untouched`:
+    what is declared and live of all that nothing is done to. `before`: the ids of all accounts
+    below the root. `complete` is false if only some addresses were looked at.
     """
 
     state: State
@@ -95,6 +97,7 @@ class Plan:
     operations: tuple[Operation, ...]
     refusals: tuple[Refusal, ...]
     unchanged: int
+    untouched: tuple[tuple[Declared, LiveAccount], ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     before: frozenset[AccountId] = frozenset()
     complete: bool = True
@@ -127,10 +130,13 @@ def compute(
         keys = [key for key in keys if key in _closure(targets, configuration, decider)]
     changes: list[Change] = []
     silent: list[Change] = []
+    untouched: list[tuple[Declared, LiveAccount]] = []
     for key in keys:
         change = decider.decide(key)
         if change is not None:
             (changes if change.actions else silent).append(change)
+        if change is None or not change.actions:
+            untouched += decider.both(key)
     operations = _operations(decider, changes) if changes else ()
     refusals = [*decider.refusals, *_check(decider, changes, operations, limits)]
     return Plan(
@@ -141,10 +147,17 @@ def compute(
         operations=operations,
         refusals=tuple(refusals),
         unchanged=len(keys) - len(changes),
-        diagnostics=(*configuration.warnings, *decider.warnings),
+        untouched=tuple(untouched),
+        diagnostics=(*_still_odd(configuration.warnings, decider), *decider.warnings),
         before=frozenset(live.rows),
         complete=not targets,
     )
+
+
+def _still_odd(warnings: Iterable[Diagnostic], decider: _Decider) -> Iterator[Diagnostic]:
+    """The warnings that matter for the accounts as they are."""
+    present = {address(key) for key in decider.records}
+    return (w for w in warnings if w.summary != WITHOUT_REALM or w.address not in present)
 
 
 def unread(configuration: Configuration, state: State, live: Live) -> list[AccountId]:
@@ -221,9 +234,17 @@ class _Decider:
 
     def _ident(self, key: Key, declared: Declared) -> Ident:
         record = self.records.get(key)
-        if record is not None and record.id not in self.live.missing:
-            return record.id
-        return declared.id or f"{{{address(key)}.id}}"
+        if record is None and declared.id:
+            return declared.id
+        gone = record is None or record.id in self.live.missing
+        return f"{{{address(key)}.id}}" if record is None or gone else record.id
+
+    def both(self, key: Key) -> Iterator[tuple[Declared, LiveAccount]]:
+        """What is declared and what is live of one address, if both are."""
+        declared, record = self.configuration.accounts.get(key), self.records.get(key)
+        live = self.live.accounts.get(record.id) if record else None
+        if declared is not None and live is not None:
+            yield declared, live
 
     def parent(self, declared: Declared) -> Ident:
         """The account that the declared one belongs below."""
@@ -241,13 +262,13 @@ class _Decider:
             return self._left(key, record) if record is not None else None
         if record is None:
             return self._adoption(declared) if declared.id else self._creation(declared)
-        if declared.id and declared.id != record.id and record.id not in self.live.missing:
-            detail = f"{address(key)} is {record.id} in state, but its id: says {declared.id}."
-            self.refuse(
-                "id", f"{detail} Remove `id:`, or give the other account a key of its own.", key
-            )
-            return None
         live = self.live.accounts.get(record.id)
+        if declared.id and (declared.id != record.id or live is None):
+            detail = f"{address(key)} is {record.id} in state, but its `id:` says {declared.id}."
+            if declared.id == record.id:
+                detail = f"{address(key)} was deleted outside, and its `id:` names an account that is gone."
+            self.refuse("id", f"{detail} Remove the `id:`, or correct it.", key)
+            return None
         if live is None:
             return self._creation(declared, record)
         return self._present(declared, record, live)
@@ -420,6 +441,7 @@ class _Decider:
                 and account.normal_realm(str(other.settings["realm"]))
                 == account.normal_realm(realm)
             )
+            same = same or other.settings.get("name") == live.name
             if same and other.key not in self.records:
                 return (
                     f"{address(key)} left the YAML, and {address(other.key)} looks like the same"
@@ -596,6 +618,9 @@ def _check(
         refusals.append(_over("max_delete", "delete", counts[Action.DELETE], limits.max_delete))
     if demotions > limits.max_demote:
         refusals.append(_over("max_demote", "demote", demotions, limits.max_demote))
+        if demotions > counts[Action.DEMOTE]:
+            hint = " Those for the time being are allowed by --allow reparent."
+            refusals[-1] = replace(refusals[-1], detail=refusals[-1].detail + hint)
     managed = len(decider.records)
     touched = sum(bool({Action.UPDATE, Action.MOVE} & {*change.actions}) for change in changes)
     if managed >= _FEW and touched * 100 > limits.max_update_percent * managed:

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import account
 from reconciler.core.configuration import Configuration, Declared, shown
-from reconciler.core.values import ABSENT, ROOT, Diagnostic, address, dotted, value_at
+from reconciler.core.values import ABSENT, ROOT, Diagnostic, address, dotted, locate, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from reconciler.core.account import Violation
     from reconciler.core.values import Source
+
+WITHOUT_REALM: Final = "An account without a realm"
+"""The summary of a warning that matters only until the account is there."""
 
 _SUMMARIES: Final = {
     "required": "A missing field",
@@ -86,7 +89,7 @@ def _violation(declared: Declared, violation: Violation) -> Diagnostic:
         found = ABSENT if violation.value is ABSENT else violation.value
         detail = f"Found {_quoted(declared, path, found)}. {violation.message}{hint}"
     if violation.rule == "required":
-        source = declared.place(path[:-1], key=True)
+        source = locate(declared.layers[-1].block, path[:-1], key=True) or declared.source
     else:
         source = declared.place(path, key=violation.rule == "additionalProperties")
     return Diagnostic("error", summary, detail, address(declared.key), dotted(path), source)
@@ -119,7 +122,7 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
             yield _problem(declared, full, "A field that the platform writes", detail, warning=True)
     if "realm" not in declared.settings and declared.id is None:
         detail = "After a lost answer the new account could be found again by its name alone. Declare a realm."
-        yield _problem(declared, ("settings",), "An account without a realm", detail, warning=True)
+        yield _problem(declared, ("settings",), WITHOUT_REALM, detail, warning=True)
 
 
 def _parents(configuration: Configuration) -> Iterator[Diagnostic]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.diff import present
+from reconciler.core.diff import present, shield
 from reconciler.core.graph import Action
 from reconciler.core.values import ROOT, address, dotted, leaves
 from reconciler.render.jsondoc import ORDER
@@ -14,7 +14,9 @@ from reconciler.render.safe import terminal, value
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from reconciler.core.configuration import Declared
     from reconciler.core.diff import FieldChange
+    from reconciler.core.live import LiveAccount
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan
     from reconciler.core.state import State
@@ -68,8 +70,14 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
     lines: list[str] = []
     for change in plan.changes:
         lines += _change(change, paint)
-        if unmanaged:
-            lines += _unmanaged(change, paint)
+        if unmanaged and change.declared is not None and change.live is not None:
+            lines += _unmanaged(change.declared, change.live, paint)
+    for declared, live in plan.untouched if unmanaged else ():
+        if found := list(_unmanaged(declared, live, paint)):
+            lines += [
+                f"  {f'{address(declared.key)} ({terminal(live.name)})':<{_WIDTH}} is as declared",
+                *found,
+            ]
     temporary = sorted(
         {o.key for o in plan.operations if o.temporary and o.action is Action.DEMOTE}
     )
@@ -94,12 +102,8 @@ def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
         lines.append(f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}")
         lines += [_field(field, paint, note=False) for field in change.fields]
     if changes:
-        lines.append(
-            paint(
-                "bold",
-                f"Drift: {len(changes)} accounts were changed outside, {unchanged} were not.",
-            )
-        )
+        count = "1 account" if len(changes) == 1 else f"{len(changes)} accounts"
+        lines.append(paint("bold", f"Drift: {count} changed outside, {unchanged} unchanged."))
     else:
         lines.append(f"No drift. {unchanged} accounts are as they were applied.")
     return "\n".join(lines) + "\n"
@@ -116,7 +120,7 @@ def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:
         for result in outcome.results
         if result.status != "done"
     ]
-    done = [r for r in outcome.results if r.status == "done" and r.action in planned[r.key]]
+    done = [r for r in outcome.results if r.status == "done" and r.action in planned.get(r.key, ())]
     sums = [f"{sum(r.action is action for r in done)} {_DONE[action]}" for action in _COUNTED]
     failed = sum(result.status in ("failed", "stale") for result in outcome.results)
     skipped = sum(result.status == "skipped" for result in outcome.results)
@@ -221,11 +225,10 @@ def _field(field: FieldChange, paint: Paint, *, note: bool) -> str:
     )
 
 
-def _unmanaged(change: Change, paint: Paint) -> Iterator[str]:
+def _unmanaged(declared: Declared, live: LiveAccount, paint: Paint) -> Iterator[str]:
     """The live leaves that nobody declared."""
-    if change.live is None or change.declared is None:
-        return
-    declared = {path for path, _ in leaves(change.declared.block)}
-    for path, found in leaves(change.live.block):
-        if path not in declared and present(found):
-            yield paint("dim", f"      {terminal(dotted(path))}: {value(found)}  (not managed)")
+    managed = {path for path, _ in leaves(declared.block)}
+    for path, found in sorted(leaves(live.block)):
+        if path not in managed and present(found):
+            shown = value(shield(found))
+            yield paint("dim", f"      {terminal(dotted(path))}: {shown}  (not managed)")
