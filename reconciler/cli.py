@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED + 2
     except Exception as error:  # noqa: BLE001 - the top: no traceback for users
         return _failed(error, arguments)
+    finally:
+        _close_logging()
 
 
 def _failed(error: Exception, arguments: argparse.Namespace) -> int:
@@ -523,9 +525,16 @@ def _set_up_logging(arguments: argparse.Namespace) -> None:
     handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("reconciler")
-    logger.handlers[:] = [handler]
+    logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+def _close_logging() -> None:
+    logger = logging.getLogger("reconciler")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
 
 
 # --- the arguments ---------------------------------------------------------------------------

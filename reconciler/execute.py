@@ -20,7 +20,16 @@ from urllib.parse import quote
 
 import orjson
 
-from reconciler.api.client import SLOW, ApiError, Client, NotFound, NotSent, Refused, Unclear
+from reconciler.api.client import (
+    SLOW,
+    ApiError,
+    Client,
+    Limited,
+    NotFound,
+    NotSent,
+    Refused,
+    Unclear,
+)
 from reconciler.api.refresh import account, parent_of
 from reconciler.core import diff
 from reconciler.core.account import normal_realm
@@ -175,16 +184,16 @@ class _Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
         self.failed = False
-        self.tasks: set[asyncio.Task[Result]] = set()
+        self.running: dict[asyncio.Task[Result], Operation] = {}
 
     def may_begin(self, pace: Pace) -> bool:
         """Whether one more operation may begin."""
         ended = self.signal is not None or (self.failed and pace.fail_fast)
-        return not ended and len(self.tasks) < pace.concurrency
+        return not ended and len(self.running) < pace.concurrency
 
     def __call__(self, number: int) -> None:
         if self.signal is not None:
-            for task in self.tasks:
+            for task in self.running:
                 task.cancel()
         self.signal = number
 
@@ -215,36 +224,37 @@ async def _walk(
     """Perform the operations, each when its time has come."""
     walk = Walk(plan.operations)
     results: dict[int, Result] = {}
-
-    def note(result: Result) -> None:
-        results[result.n or 0] = result
-        emit(result)
-
-    while True:
-        while stop.may_begin(pace) and (ready := walk.ready()):
-            emit(Started(ready))
-            stop.tasks.add(asyncio.create_task(performer.perform(ready)))
-        if not stop.tasks:
-            break
-        ended, _ = await asyncio.wait(stop.tasks, return_when=asyncio.FIRST_COMPLETED)
-        stop.tasks -= ended
-        for task in ended:
-            result = task.result()
-            note(result)
-            if result.status == "done":
-                walk.done(result.n or 0)
-                continue
-            for lost in walk.failed(result.n or 0):
-                note(
-                    _skipped(
-                        lost, f"{address(result.key)} could not be {_PAST[result.action]} before"
-                    )
-                )
-            stop.failed = True
+    try:
+        while True:
+            while stop.may_begin(pace) and (ready := walk.ready()):
+                emit(Started(ready))
+                stop.running[asyncio.create_task(performer.perform(ready))] = ready
+            if not stop.running:
+                break
+            ended, _ = await asyncio.wait(stop.running, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                for n, result in _ended(walk, stop.running.pop(task), task.result()):
+                    results[n] = result
+                    emit(result)
+                    stop.failed = stop.failed or result.status != "done"
+    finally:  # whatever ended the walk, nothing goes on behind it
+        for task in stop.running:
+            task.cancel()
+        await asyncio.gather(*stop.running, return_exceptions=True)
     for operation in plan.operations:
-        if operation.n not in results:
-            note(_skipped(operation, "the run was stopped before"))
+        results.setdefault(operation.n, _skipped(operation, "the run was stopped before"))
     return [results[operation.n] for operation in plan.operations]
+
+
+def _ended(walk: Walk, operation: Operation, result: Result) -> Iterator[tuple[int, Result]]:
+    """The result of an operation, and of those that now never can begin."""
+    yield operation.n, result
+    if result.status == "done":
+        walk.done(operation.n)
+        return
+    why = f"{address(operation.key)} could not be {_PAST[operation.action]} before"
+    for lost in walk.failed(operation.n):
+        yield lost.n, _skipped(lost, why)
 
 
 _PAST: Final = {
@@ -352,8 +362,8 @@ class _Performer:
                 return await self.client.send(
                     operation.method, self._path(operation), content, timeout=timeout
                 )
-            except NotSent:
-                if attempt == _TRIES:
+            except NotSent as error:
+                if attempt == _TRIES or isinstance(error, Limited):
                     raise
                 await _pause(attempt)
         raise AssertionError("unreachable")

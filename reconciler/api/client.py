@@ -3,7 +3,8 @@
 Errors are told apart by what the caller may do next:
 
     ApiError
-    ├── NotSent        nothing reached the platform: may be sent again as it is
+    ├── NotSent        nothing was done: may be sent again as it is
+    │   └── Limited    refused by the rate limit, again and again: not now
     ├── Unclear        it may have been done: look before sending again
     └── Refused        the platform said no, and will again
         ├── NotFound   there is no such account
@@ -49,6 +50,7 @@ SLOW: Final = 120.0
 
 _TRIES: Final = 6
 _TRIES_WHEN_LIMITED: Final = 20
+"""Answers 429 in a row, of all requests together, after which a run gives up: some four minutes."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _LONGEST_OBEYED: Final = 600.0
@@ -91,7 +93,11 @@ class ApiError(Exception):
 
 
 class NotSent(ApiError):
-    """Nothing reached the platform."""
+    """Nothing was done."""
+
+
+class Limited(NotSent):
+    """The rate limit refused it for so long that it was given up."""
 
 
 class Unclear(ApiError):
@@ -175,6 +181,12 @@ class Gate:
         self._resume_at = 0.0
         self._probing = False
         self._refusals = 0
+        self._asked = 0.0
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether to go on is pointless: refused too often in a row, or asked to wait too long."""
+        return self._refusals >= _TRIES_WHEN_LIMITED or self._asked > _LONGEST_OBEYED
 
     async def enter(self) -> None:
         """Wait until a request may be sent."""
@@ -194,7 +206,10 @@ class Gate:
     def close(self, retry_after: float | None) -> None:
         """A request was answered 429. `retry_after`: seconds, if the platform said so."""
         self._refusals += 1
-        pause = retry_after if retry_after is not None else _backoff(self._refusals)
+        self._asked = retry_after or 0.0
+        pause = (
+            _backoff(self._refusals) if retry_after is None else min(retry_after, _LONGEST_OBEYED)
+        )
         self._resume_at = max(self._resume_at, time.monotonic() + pause)
         self._probing = False
         self._open.clear()
@@ -237,7 +252,7 @@ class Client:
             try:
                 return await self.send(method, path, body)
             except (NotSent, Unclear) as error:
-                if attempt >= _TRIES:
+                if attempt >= _TRIES or isinstance(error, Limited):
                     raise
                 log.info("trying again: %s", error)
                 await asyncio.sleep(_backoff(attempt))
@@ -255,17 +270,13 @@ class Client:
         Raises: NotSent, Unclear, Refused (with their kinds).
         """
         logged_in_again = False
-        limited = 0
         while True:
             token = self._token
             try:
                 return await self._once(method, path, body, timeout or self.timeout)
-            except _Limited as error:
-                limited += 1
-                if limited >= _TRIES_WHEN_LIMITED or error.too_long:
-                    raise NotSent(
-                        method, path, str(error), status=_TOO_MANY, request_id=error.request_id
-                    ) from None
+            except Limited:
+                if self._gate.hopeless:
+                    raise
             except Unauthorized:
                 if (
                     logged_in_again
@@ -290,7 +301,7 @@ class Client:
     async def _once(
         self, method: str, path: str, body: JsonObject | None, timeout: float
     ) -> Answer:
-        """One request and its answer. Raises: _Limited, ApiError."""
+        """One request and its answer. Raises: ApiError."""
         if not _SAFE_PATH.fullmatch(path):
             raise ValueError("a path that may not be sent")
         request_id = uuid4().hex
@@ -334,8 +345,9 @@ class Client:
         )
         if response.status_code == _TOO_MANY:
             retry_after = _retry_after(response.headers.get("Retry-After"))
-            self._gate.close(min(retry_after, _LONGEST_OBEYED) if retry_after is not None else None)
-            raise _Limited(request_id, too_long=(retry_after or 0) > _LONGEST_OBEYED)
+            self._gate.close(retry_after)
+            message = "the platform refuses more requests for now"
+            raise Limited(method, path, message, status=_TOO_MANY, request_id=request_id)
         self._gate.passed()
         return self._answer(method, path, response, text, request_id)
 
@@ -374,15 +386,6 @@ class Client:
                 return
             if moment is not None:
                 self.server_time = calendar.timegm(moment) + _GREGORIAN
-
-
-class _Limited(Exception):
-    """Answered 429: nothing was done."""
-
-    def __init__(self, request_id: str, *, too_long: bool) -> None:
-        super().__init__("the platform refuses more requests (429)")
-        self.request_id = request_id
-        self.too_long = too_long
 
 
 async def _read(response: httpx.Response) -> bytes:
