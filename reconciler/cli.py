@@ -471,8 +471,11 @@ def _seconds(text: str) -> float:
 
 def _read_state(arguments: argparse.Namespace) -> State | None:
     from reconciler import workflow
+    from reconciler.core.configuration import Invalid
 
     project, _ = _project(arguments)
+    if project.problems:
+        raise Invalid(project.problems)
     return workflow.backend(project).read()
 
 

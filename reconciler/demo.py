@@ -6,6 +6,8 @@ The examples stand beside the package in a checkout and inside it when it is ins
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -18,6 +20,8 @@ from reconciler.config.project import FILE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_HEAD: Final = 30
+_TAIL: Final = 6
 _KEY: Final = "acme-east"
 """The account that the demonstration changes behind Git's back."""
 
@@ -72,11 +76,22 @@ def demo(run: Callable[[Sequence[str]], int], keep: Path | None) -> int:
                 asyncio.run(_meddle(project))
                 continue
             print(f"\n# {text}\n$ reconciler {shlex.join(arguments)}", flush=True)
-            status = run([*arguments, "-C", str(project)])
+            with contextlib.redirect_stdout(io.StringIO()) as shown:
+                status = run([*arguments, "-C", str(project)])
+            print(_shortened(shown.getvalue()), end="", flush=True)
             if status != expected:
                 print(f"The demonstration ended with {status}; expected {expected}.")
                 return 1
     return 0
+
+
+def _shortened(text: str) -> str:
+    """The beginning and the end of a long output."""
+    lines = text.splitlines(keepends=True)
+    if len(lines) <= _HEAD + _TAIL:
+        return text
+    hidden = f"    ... {len(lines) - _HEAD - _TAIL} lines more ...\n"
+    return "".join([*lines[:_HEAD], hidden, *lines[-_TAIL:]])
 
 
 async def _meddle(project: Path) -> None:

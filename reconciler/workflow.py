@@ -100,6 +100,8 @@ class Unknown(Exception):
 
 def check(project: Project, options: Options) -> Configuration:
     """What the files say; offline. Raises: Invalid with all errors; Unknown."""
+    if project.settings.url:
+        _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
     diagnostics += validate(configuration, frozenset(zoneinfo.available_timezones()))
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):

@@ -55,12 +55,16 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A directory with a `reconciler.yaml`, as far as it can be told without the accounts."""
+    """A directory with a `reconciler.yaml`, as far as it can be told without the accounts.
+
+    `problems`: what is wrong with that file's shape; the settings are what is right of it.
+    """
 
     directory: Path
     settings: Settings
     node: MappingNode
     more: tuple[MappingNode, ...]
+    problems: tuple[Diagnostic, ...]
     environment: Mapping[str, str] = field(repr=False)
 
     @property
@@ -118,18 +122,18 @@ class Project:
 
 
 def open_project(directory: Path, environment: Mapping[str, str]) -> Project:
-    """Read `reconciler.yaml`. Raises: Invalid."""
+    """Read `reconciler.yaml`. Raises: Invalid if there is nothing in it to go on with."""
     path = directory / FILE
     if not path.is_file():
         detail = f"There is none in {directory}. `reconciler init` makes a project; -C names its directory."
         raise Invalid([Diagnostic("error", f"No {FILE}", detail)])
-    documents, diagnostics = _documents(path, FILE, ProjectShape)
-    if diagnostics:
-        raise Invalid(diagnostics)
-    settings, diagnostics = configuration.read_settings(documents[0])
-    if diagnostics:
-        raise Invalid(diagnostics)
-    return Project(directory, settings, documents[0], tuple(documents[1:]), environment)
+    documents, problems = _documents(path, FILE, ProjectShape)
+    if not documents or "version" not in documents[0]:
+        raise Invalid(problems)
+    settings, wrong = configuration.read_settings(documents[0])
+    return Project(
+        directory, settings, documents[0], tuple(documents[1:]), (*problems, *wrong), environment
+    )
 
 
 def load(
@@ -137,18 +141,19 @@ def load(
 ) -> tuple[Configuration, list[Diagnostic]]:
     """All that the files say, merged and filled in, and what is wrong with it.
 
-    `given` are the variables from the command line. Unreadable files and shapes that don't fit
-    end it, since what else would be found could be false. Raises: Invalid.
+    `given` are the variables from the command line. Unreadable files and missing variables end
+    it, since what else would be found could be false. Raises: Invalid.
     """
     with _no_collector():
-        documents, diagnostics = _included(project)
+        documents, diagnostics, whole = _included(project)
+        diagnostics += project.problems
         variables, wrong = configuration.read_variables(project.node, given, project.environment)
-        diagnostics += wrong
-        if diagnostics:
-            raise Invalid(diagnostics)
-        return configuration.assemble(
+        if wrong or not whole:
+            raise Invalid([*diagnostics, *wrong])
+        assembled, wrong = configuration.assemble(
             project.node, [*project.more, *documents], project.settings, variables
         )
+        return assembled, [*diagnostics, *wrong]
 
 
 def variable_file(path: Path) -> dict[str, JsonValue]:
@@ -181,10 +186,14 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic]]:
+def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic], bool]:
+    """The included documents, what is wrong with them, and whether every file could be read."""
     documents: list[MappingNode] = []
     diagnostics: list[Diagnostic] = []
     files: dict[Path, None] = {}
+    whole = not any(
+        (problem.path or "").startswith(("include", "variables")) for problem in project.problems
+    )
     for pattern, source in project.settings.include:
         try:
             found = _files(project.directory, pattern)
@@ -192,6 +201,7 @@ def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic]]:
             diagnostics.append(
                 Diagnostic("error", "A wrong include", f"{error}", path="include", source=source)
             )
+            whole = False
             continue
         files.update(dict.fromkeys(found))
     for path in sorted(files):
@@ -199,7 +209,8 @@ def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic]]:
         read, wrong = _documents(path, name, IncludedShape)
         documents += read
         diagnostics += wrong
-    return documents, diagnostics
+        whole = whole and bool(read)
+    return documents, diagnostics, whole
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:

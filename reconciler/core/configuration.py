@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -50,6 +50,9 @@ _INTERPOLATION = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = ("VINIX_", "RECONCILER_")
+_OWNER = 2
+"""Segments of a path that name an account or a template: accounts.acme."""
+
 _SHOWN = 60
 """Characters of a wrong value that an error quotes."""
 
@@ -333,7 +336,10 @@ class Invalid(Exception):
 
 
 def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diagnostic]:
-    """What of a document's shape is not as `shape` says."""
+    """What of a document's shape is not as `shape` says.
+
+    What is wrong is taken out of `node`, so that the rest can be looked at all the same.
+    """
     if not isinstance(node, MappingNode):
         found = "nothing" if node is None else shown(node)
         source = Source(file, 1, 1)
@@ -347,8 +353,26 @@ def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diag
     try:
         shape.model_validate(node)
     except ValidationError as error:
-        return [_shape_problem(node, shape, found) for found in error.errors(include_url=False)]
+        problems = error.errors(include_url=False)
+        diagnostics = [_shape_problem(node, shape, found) for found in problems]
+        for problem in problems:
+            _take_out(node, problem["loc"])
+        return diagnostics
     return []
+
+
+def _take_out(node: JsonValue, path: Sequence[str | int]) -> None:
+    """Remove what is wrong; all of an account whose templates are not known, or of a list."""
+    if path[0] in ("moved", "removed"):
+        path = path[:1]
+    elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
+        path = path[:2]
+    while path:
+        inner = _walk(node, path[:-1])
+        if isinstance(inner, dict) and path[-1] in inner:
+            del inner[str(path[-1])]
+            return
+        path = path[:-1]
 
 
 def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
@@ -907,17 +931,19 @@ def _known(shape: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     here: Any = shape
     for segment in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
-            info = next((i for n, i in here.model_fields.items() if segment in (n, i.alias)), None)
-            here = info.annotation if info else None
-        here = _inside(here)
+            fields = {
+                info.alias or name: info.annotation for name, info in here.model_fields.items()
+            }
+            here = _not_none(fields.get(str(segment)))
+        else:  # a list or a map: whatever the segment, its items
+            here = _not_none(get_args(here)[-1]) if get_args(here) else None
     if isinstance(here, type) and issubclass(here, BaseModel):
         return [info.alias or name for name, info in here.model_fields.items()]
     return []
 
 
-def _inside(annotation: Any) -> Any:
-    """What an optional, a list or a map holds."""
-    arguments = [a for a in get_args(annotation) if a is not type(None)]
-    if not arguments:
-        return annotation
-    return _inside(arguments[-1] if get_origin(annotation) in (dict, list) else arguments[0])
+def _not_none(annotation: Any) -> Any:
+    """What an optional holds."""
+    if type(None) in get_args(annotation):
+        return next(a for a in get_args(annotation) if a is not type(None))
+    return annotation

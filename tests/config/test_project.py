@@ -145,7 +145,7 @@ def test_credentials_in_a_url_make_a_value_sensitive(loaded: Load, value: str) -
         ({"reconciler.yaml": "include: [a.yaml]\n", "a.yaml": "- x\n"}, ["a.yaml:1:1 A file without content"]),
         ({"reconciler.yaml": "include: [a.yaml]\n", "a.yaml": "defaults: {}\n"}, ['a.yaml:1:1 An unknown key "defaults"']),
         ({"reconciler.yaml": "acounts: {}\nsafety: {max_delete: -1}\n"}, ['reconciler.yaml:3:1 An unknown key "acounts"', "reconciler.yaml:4:22 A wrong value"]),
-        ({"reconciler.yaml": "accounts: {a: {reseller: yes}}\n"}, ["reconciler.yaml:3:26 A wrong value"]),
+        ({"reconciler.yaml": "accounts: {a: {reseller: yes}}\n"}, ["reconciler.yaml:3:12 A missing field", "reconciler.yaml:3:26 A wrong value"]),
         ({"reconciler.yaml": "accounts: {a: {extends: [t]}}\n"}, ["reconciler.yaml:3:12 A missing field", "reconciler.yaml:3:26 An unknown template"]),
         ({"reconciler.yaml": "templates: {t: {extends: [u]}, u: {extends: [t]}}\naccounts: {a: {extends: [t], settings: {name: A, realm: aaaa}}}\n"}, ["reconciler.yaml:3:46 Templates in a circle"]),
         ({"reconciler.yaml": "accounts: {a b: {settings: {name: A}}, root: {settings: {name: B}}}\n"}, ["reconciler.yaml:3:12 A malformed key", "reconciler.yaml:3:40 A malformed key"]),
