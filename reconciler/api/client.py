@@ -176,10 +176,10 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        self._open = asyncio.Event()
-        self._open.set()
-        self._resume_at = 0.0
+        self._closed = False
         self._probing = False
+        self._changed = asyncio.Event()
+        self._resume_at = 0.0
         self._refusals = 0
         self._asked = 0.0
 
@@ -189,19 +189,24 @@ class Gate:
         return self._refusals >= _TRIES_WHEN_LIMITED or self._asked > _LONGEST_OBEYED
 
     async def enter(self) -> None:
-        """Wait until a request may be sent."""
-        while not self._open.is_set():
-            if not self._probing:
-                self._probing = True
+        """Wait until a request may be sent; not any more when that is hopeless."""
+        while self._closed and not self.hopeless:
+            if self._probing:
+                await self._changed.wait()
+                continue
+            self._probing = True
+            try:
                 await asyncio.sleep(max(0.0, self._resume_at - time.monotonic()))
-                return
-            await self._open.wait()
+            except asyncio.CancelledError:
+                self._change(closed=True)
+                raise
+            return
 
     def passed(self) -> None:
-        """A request was answered otherwise than by 429."""
+        """A request was answered otherwise than by 429, or not at all."""
         self._refusals = 0
-        self._probing = False
-        self._open.set()
+        self._asked = 0.0
+        self._change(closed=False)
 
     def close(self, retry_after: float | None) -> None:
         """A request was answered 429. `retry_after`: seconds, if the platform said so."""
@@ -211,8 +216,14 @@ class Gate:
             _backoff(self._refusals) if retry_after is None else min(retry_after, _LONGEST_OBEYED)
         )
         self._resume_at = max(self._resume_at, time.monotonic() + pause)
+        self._change(closed=True)
+
+    def _change(self, *, closed: bool) -> None:
+        """Let all who wait look again: one of them may go ahead now."""
+        self._closed = closed
         self._probing = False
-        self._open.clear()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 def _backoff(attempt: int) -> float:
