@@ -1,0 +1,370 @@
+"""Lost answers, killed runs, refusals: one plain apply converges, and no account is made twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reconciler.api.client import Unclear, by_api_key, connect
+from reconciler.sandbox.options import ROOT_API_KEY, ROOT_ID, SandboxOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.core.values import JsonObject, JsonValue
+
+    from .conftest import Project, Serve, World
+
+LOST: dict[str, JsonObject] = {
+    "dropped before the commit": {"phase": "before", "drop": True},
+    "dropped after the commit": {"phase": "after", "drop": True},
+    "503 before the commit": {"phase": "before", "status": 503},
+    "503 after the commit": {"phase": "after", "status": 503},
+    "a proxy's 502 after the commit": {"phase": "after", "status": 502},
+    "broken off": {"phase": "mid"},
+    "broken off early": {"phase": "after", "truncate": 12},
+    "a success without a body": {"phase": "after", "status": 200, "body": ""},
+    "a success without an id": {"phase": "after", "status": 201, "body": {"data": {}}},
+    "another page": {"phase": "after", "status": 200, "body": "<html>log in</html>"},
+}
+
+pytestmark = pytest.mark.usefixtures("low_dice")
+
+
+@pytest.mark.parametrize("realm", ["acme.example.com", "(left out)"])
+@pytest.mark.parametrize("lost", LOST)
+def test_a_create_whose_answer_is_lost_is_made_once(
+    release: World, project: Project, lost: str, realm: str
+) -> None:
+    release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", **LOST[lost])
+    project.declare({"acme": {"realm": realm}, "below": {"parent": "acme", "reseller": True}})
+    applied = project.apply()
+    assert applied.code == 0, applied.err
+    assert release.names() == ["acme", "below"]
+    assert project.plan().code == 0
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_several_answers_of_one_create_may_be_lost(
+    release: World, project: Project, times: int
+) -> None:
+    release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", status=503, times=times)
+    release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", nth=times + 1, phase="mid")
+    project.declare({"acme": {"realm": "(left out)"}})
+    project.settle()
+    assert release.names() == ["acme"]
+
+
+def test_accounts_without_a_realm_are_told_apart_after_lost_answers(
+    release: World, project: Project
+) -> None:
+    release.create("elsewhere")
+    release.create("b", release.account("elsewhere").id, realm="b.example.com")
+    release.fault(method="PUT", path="/accounts/*", phase="after", drop=True, times=3)
+    accounts: dict[str, JsonObject] = {key: {"realm": "(left out)"} for key in ("a", "c", "d")}
+    project.declare(accounts)
+    project.settle()
+    assert release.names() == ["a", "b", "c", "d", "elsewhere"]
+
+
+@pytest.mark.parametrize("realm", ["acme.example.com", "(left out)"])
+def test_lists_that_lag_make_no_second_account(serve: Serve, project: Project, realm: str) -> None:
+    """Lists, and the checks for uniqueness that rest on them, show a create a moment later."""
+    lagging = SandboxOptions(log_requests=True, rate_limit=False, view_lag_ms=500)
+    world = serve(lagging)
+    world.fault(method="PUT", path=f"/accounts/{ROOT_ID}", phase="after", drop=True)
+    project.declare({"acme": {"realm": realm}})
+    project.settle()
+    assert world.names() == ["acme"]
+
+
+WRITES: dict[str, tuple[dict[str, JsonObject], str, str]] = {
+    "update": ({"acme": {"language": "de-de"}, "other": {}}, "PATCH", "/accounts/*"),
+    "promote": ({"acme": {"reseller": True}, "other": {}}, "PUT", "/accounts/*/reseller"),
+    "move": ({"acme": {"parent": "other"}, "other": {}}, "POST", "/accounts/*/move"),
+}
+
+
+@pytest.mark.parametrize(
+    "lost", ["dropped after the commit", "503 before the commit", "broken off"]
+)
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_change_whose_answer_is_lost_converges(
+    world: World, project: Project, kind: str, lost: str
+) -> None:
+    project.declare({"acme": {}, "other": {}})
+    project.settle()
+    accounts, method, path = WRITES[kind]
+    world.fault(method=method, path=path, **LOST[lost])
+    project.declare(accounts)
+    project.settle()
+
+
+@pytest.mark.parametrize(
+    "lost", ["dropped after the commit", "503 before the commit", "broken off"]
+)
+def test_a_delete_whose_answer_is_lost_converges(world: World, project: Project, lost: str) -> None:
+    project.declare({"acme": {}})
+    project.settle()
+    world.fault(method="DELETE", path="/accounts/*", **LOST[lost])
+    gone: list[JsonValue] = [{"account": "acme", "destroy": True}]
+    project.declare({}, removed=gone, safety={"max_delete": 1})
+    project.settle()
+    assert world.names() == []
+
+
+def test_a_conflict_with_another_writer_is_resolved(world: World, project: Project) -> None:
+    world.fault(path="/accounts/*", method="PUT", status=409, nth=1)
+    world.fault(path="/accounts/*", method="PATCH", status=409, nth=1)
+    project.declare({"acme": {}})
+    project.settle()
+    project.declare({"acme": {"language": "de-de"}})
+    project.settle()
+    assert world.names() == ["acme"]
+
+
+def test_tokens_that_expire_in_mid_run_are_renewed_once(world: World, project: Project) -> None:
+    world.fault(path="/accounts/*", method="PUT", nth=3, expire_tokens=True)
+    project.declare({f"a{number}": {} for number in range(8)})
+    project.settle()
+    assert len(world.names()) == 8
+    logins = [entry for entry in world.log if entry.path == "/api_auth"]
+    assert len(logins) == 3  # of apply, of its renewal, of plan
+
+
+def test_credentials_that_are_no_good_end_it_at_once(
+    world: World, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VINIX_API_KEY", "0" * 64)
+    project.declare({"acme": {}})
+    ended = project.plan()
+    assert ended.code == 1
+    assert [entry.path for entry in world.log] == ["/api_auth"]
+    assert "/api_auth" in ended.err
+
+
+def test_a_lost_list_is_no_empty_list(world: World, project: Project) -> None:
+    project.declare({"acme": {}})
+    project.settle()
+    for rule in ({"status": 503}, {"status": 200, "body": {"data": {}}}, {"phase": "mid"}):
+        world.platform.faults.clear()
+        world.fault(path="/accounts/*/descendants", times=None, **rule)
+        assert project.plan().code == 1
+    world.platform.faults.clear()
+    world.fault(path="/accounts/*/descendants", status=200, body={"data": []})
+    assert project.plan().code == 0
+    world.fault(path="/accounts/*/descendants", status=503)
+    assert project.plan().code == 0
+
+
+# --- refusals of the platform ---
+
+
+def test_a_taken_name_is_a_clear_error_and_all_else_is_done(world: World, project: Project) -> None:
+    world.create("Acme, Inc.", realm="other.example.com")
+    project.declare(
+        {
+            "acme": {"name": "ACME INC", "reseller": True},
+            "below": {"parent": "acme"},
+            "fine": {"reseller": True},
+        }
+    )
+    applied = project.apply()
+    assert applied.code == 5
+    assert "accounts.acme: create: failed:" in applied.err
+    assert "name: unique" in applied.err
+    assert "accounts.below: create: skipped:" in applied.err
+    assert "1 created, 1 promoted" in applied.out
+    assert "1 failed, 2 skipped" in applied.out
+    assert world.names() == ["Acme, Inc.", "fine"]
+    state = project.state()
+    assert (list(state["accounts"]), state["intents"]) == (["fine"], {})
+    assert project.plan().code == 2
+
+
+def test_a_realm_that_is_taken_in_an_update_is_a_clear_error(
+    world: World, project: Project
+) -> None:
+    project.declare({"acme": {}, "other": {}})
+    project.settle()
+    world.create("stranger", realm="taken.example.com")
+    project.declare(
+        {
+            "acme": {"realm": "Taken.example.com", "language": "de-de"},
+            "other": {"language": "de-de"},
+        }
+    )
+    applied = project.apply()
+    assert applied.code == 5
+    assert "realm: unique" in applied.err
+    assert world.account("other").document["language"] == "de-de"
+    # `head` may have written it all the same (docs/platform.md 9, 20); state must not say so blindly
+    live = world.account("acme").document
+    applied_settings = project.state()["accounts"]["acme"]["applied"]["settings"]
+    assert applied_settings["realm"] == live["realm"]
+
+
+def test_fail_fast_begins_nothing_after_a_failure(release: World, project: Project) -> None:
+    release.create("a0", realm="other.example.com")
+    project.declare({f"a{number}": {} for number in range(6)})
+    applied = project.apply("--fail-fast", "--parallelism", "1")
+    assert applied.code == 5
+    assert release.names() == ["a0"]
+    assert applied.out.count("the run was stopped before") == 5
+
+
+def test_402_is_never_accepted(release: World, project: Project) -> None:
+    release.fault(method="PUT", path="/accounts/*", status=402, body={"data": {"quote": 5}})
+    project.declare({"acme": {}})
+    assert project.apply().code == 5
+    assert struck(release, 1)
+    assert not struck(release, 2)
+    assert release.names() == []
+
+
+def test_a_change_between_plan_and_write_is_not_overwritten(
+    release: World, project: Project
+) -> None:
+    project.declare({"acme": {"language": "en-us"}, "other": {"language": "en-us"}})
+    project.settle()
+    acme = release.account("acme")
+    # The second read of the account is the one before its write.
+    release.fault(
+        method="GET",
+        path=f"/accounts/{acme.id}",
+        nth=2,
+        status=200,
+        body={"data": {**acme.document, "id": acme.id, "enabled": True, "language": "fr-fr"}},
+    )
+    project.declare({"acme": {"language": "de-de"}, "other": {"language": "de-de"}})
+    release.log.clear()
+    applied = project.apply()
+    assert applied.code == 5
+    assert "accounts.acme: update: stale: settings.language was changed" in applied.err
+    assert [entry.path for entry in release.writes] == [f"/accounts/{release.account('other').id}"]
+
+
+# --- killed and interrupted runs ---
+
+
+def a_small_tree() -> dict[str, JsonObject]:
+    accounts: dict[str, JsonObject] = {"top": {"reseller": True, "language": "de-de"}}
+    for number in range(6):
+        accounts[f"customer-{number}"] = {"parent": "top", "enabled": number != 3}
+    accounts["nameless"] = {"parent": "top", "realm": "(left out)"}
+    return accounts
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("writes", [1, 2, 5, 9])
+def test_after_kill_9_one_plain_apply_converges(
+    release: World, project: Project, writes: int, phase: str
+) -> None:
+    """The process dies while the platform holds back the answer of the Nth write."""
+    project.declare(a_small_tree())
+    release.fault(
+        path="^/accounts/.*", method="PUT", nth=writes, times=None, phase=phase, delay_ms=400
+    )
+    logged = {"before": writes - 1, "after": writes}[phase]
+    with project.start("apply", "--auto-approve", "--parallelism", "1") as process:
+        wait_for(lambda: len(release.writes) >= logged and struck(release, writes))
+        process.kill()
+        process.communicate()
+    release.platform.faults.clear()
+    time.sleep(0.4)  # the platform carries out what it was asked, whoever listens
+    applied = project.apply()
+    assert applied.code == 0, applied.err
+    assert release.names() == sorted(a_small_tree())
+    assert release.resellers() == ["top"]
+    assert project.plan().code == 0
+    assert project.state()["intents"] == {}
+
+
+def struck(world: World, number: int) -> bool:
+    return world.platform.faults._counts[0] >= number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_in_good_order(
+    release: World, project: Project, number: signal.Signals
+) -> None:
+    project.declare(a_small_tree())
+    release.fault(method="PUT", path="^/accounts/.*", nth=3, delay_ms=300)
+    with project.start("apply", "--auto-approve", "--parallelism", "1") as process:
+        wait_for(lambda: struck(release, 3))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    made = len(release.records())
+    assert 0 < made < len(a_small_tree())
+    assert f"{made} created".encode() in out
+    assert b"the run was stopped before" in out
+    assert b"created" in err
+    assert len(project.state()["accounts"]) == made
+    assert project.apply().code == 0
+    assert project.plan().code == 0
+
+
+# --- a connection that the server closed ---
+
+
+class Closing:
+    """A server that answers logins and GETs, keeps the connection, and closes it at a PUT."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.creates = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = 0
+                for line in head.splitlines():
+                    name, _, value = line.partition(":")
+                    length = int(value) if name.lower() == "content-length" else length
+                await reader.readexactly(length)
+                method, path, _ = head.split(" ", 2)
+                self.seen.append(f"{method} {path}")
+                if method == "PUT" and "/accounts" in path:
+                    self.creates += 1
+                    break
+                writer.write(self.answer(path))
+        writer.close()
+
+    def answer(self, path: str) -> bytes:
+        body = b'{"data":{"id":"%s","account_id":"%s","name":"root","superduper_admin":true},"auth_token":"t"}'
+        text = b'{"data":[]}'
+        if "?" not in path:
+            text = body % (ROOT_ID.encode(), ROOT_ID.encode())
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
+
+
+def test_a_put_on_a_connection_that_breaks_is_not_repeated_by_the_transport() -> None:
+    closing = Closing()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(closing.serve, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            url = f"http://127.0.0.1:{port}/v2"
+            async with connect(url, by_api_key(ROOT_API_KEY), timeout=5) as client:
+                await client.get(f"/accounts/{ROOT_ID}")
+                with pytest.raises(Unclear):
+                    await client.send("PUT", f"/accounts/{ROOT_ID}", {"data": {"name": "A"}})
+
+    asyncio.run(ask())
+    assert closing.creates == 1
+    assert closing.seen[0] == "PUT /v2/api_auth"
