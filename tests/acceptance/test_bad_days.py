@@ -368,3 +368,20 @@ def test_a_put_on_a_connection_that_breaks_is_not_repeated_by_the_transport() ->
     asyncio.run(ask())
     assert closing.creates == 1
     assert closing.seen[0] == "PUT /v2/api_auth"
+
+
+def test_a_refused_create_leaves_nothing_open(release: World, project: Project) -> None:
+    """What somebody else makes later is not taken for what that create made."""
+    project.declare({"fine": {}})
+    project.settle()
+    in_the_way = release.create("Acme Inc", realm="other.example.com")
+    project.declare({"fine": {}, "acme": {"name": "ACME INC"}})
+    assert project.apply().code == 5
+
+    release.call("DELETE", f"/accounts/{in_the_way}")
+    release.create("ACME INC", realm="acme.sip.example.com", language="xx")
+    release.log.clear()
+    refused = project.apply()
+    assert refused.code == 3, refused.out
+    assert "reconciler import acme" in refused.out
+    assert release.writes == []
