@@ -90,12 +90,12 @@ class World:
         assert response.status == expect, response.body
         return json.loads(response.body)["data"]
 
-    def create(self, name: str, parent: str = ROOT_ID, **fields: JsonValue) -> str:
+    def create(self, name: str, parent: str = ROOT_ID, /, **fields: JsonValue) -> str:
         """Make an account behind the tool's back; answers its id."""
         settings = {"name": name, "realm": f"{name.lower()}.sip.example.com", **fields}
         return str(self.call("PUT", f"/accounts/{parent}", settings, expect=201)["id"])
 
-    def patch(self, name: str, **fields: JsonValue) -> None:
+    def patch(self, name: str, /, **fields: JsonValue) -> None:
         """Change an account behind the tool's back; it stays as enabled as it is."""
         record = self.account(name)
         self.call("PATCH", f"/accounts/{record.id}", {"enabled": record.enabled, **fields})

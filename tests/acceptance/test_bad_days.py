@@ -385,3 +385,14 @@ def test_a_refused_create_leaves_nothing_open(release: World, project: Project) 
     assert refused.code == 3, refused.out
     assert "reconciler import acme" in refused.out
     assert release.writes == []
+
+
+@pytest.mark.parametrize("path", ["/api_auth", "/accounts/*"])
+def test_a_pause_that_is_asked_for_too_long_is_an_error_instead(
+    release: World, project: Project, path: str
+) -> None:
+    release.fault(path=path, status=429, headers={"Retry-After": "3600"}, times=None)
+    project.declare({"acme": {}})
+    ended = project.plan()
+    assert ended.code == 1
+    assert "429" in ended.err
