@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Change, Plan
 
 _TRIES: Final = 5
-_LOOKS: Final = 2
+_LOOKS: Final = (0.1, 2.5)
+"""Seconds before each look for an account that a create may have made: lists lag (3.2)."""
 _PAUSE: Final = 1.0
 
 
@@ -132,7 +133,7 @@ async def execute(
             results += await _walk(plan, performer, stop, pace, emit)
     finally:
         state = recorder.state()
-        if state is not plan.state:
+        if recorder.entries or state is not plan.state:
             backend.save(state)
     return Outcome(tuple(results), performer.sent, stop.signal)
 
@@ -354,13 +355,19 @@ class _Performer:
     ) -> Answer:
         """Send the operation's request once; what was surely not sent, again."""
         content = reveal(body if body is not None else operation.body)
+        # A body of our own making puts live values back, whose worth nobody knows.
+        secretive = body is not None or content != operation.body
         if operation.action is Action.MOVE:
             content = {"data": {"to": self._target(operation)}}
         self.sent = True
         for attempt in range(1, _TRIES + 1):
             try:
                 return await self.client.send(
-                    operation.method, self._path(operation), content, timeout=timeout
+                    operation.method,
+                    self._path(operation),
+                    content,
+                    timeout=timeout,
+                    secretive=secretive,
                 )
             except NotSent as error:
                 if attempt == _TRIES or isinstance(error, Limited):
@@ -398,6 +405,7 @@ class _Performer:
         Only for what may be repeated. An error is read back too: it may have been done.
         """
         current = self._id(operation)
+        unclear = False
         for attempt in range(1, _TRIES + 1):
             error: ApiError | None = None
             live: LiveAccount | None = None
@@ -408,14 +416,15 @@ class _Performer:
                 error = failed
             if live is None or not satisfied(live):
                 live = await self._read(operation.key, current)
-            if satisfied(live):
+            # A refusal stands, whatever is read: unless it answers a repeat of what was done before.
+            refused = isinstance(error, Refused) and not isinstance(error, NotFound) and not unclear
+            if error is None or (satisfied(live) and not refused):
                 return live
-            if isinstance(error, Refused) or (error is not None and attempt == _TRIES):
+            if isinstance(error, Refused) or attempt == _TRIES:
                 if live is not None:
                     self._record(operation.key, live)
                 raise error
-            if error is None:
-                return live
+            unclear = True
             await _pause(attempt)
         raise AssertionError("unreachable")
 
@@ -638,8 +647,8 @@ async def look_for(
 
     Raises: Failed if what is there is not surely that account; ApiError.
     """
-    for look in range(_LOOKS):
-        await _pause(look + 1)
+    for pause in _LOOKS:
+        await asyncio.sleep(pause)
         if intent.realm is not None:
             path = f"/accounts/{root}/descendants?filter_realm={quote(intent.realm, safe='')}&paginate=false"
         else:

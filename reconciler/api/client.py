@@ -29,6 +29,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -59,6 +60,27 @@ _MAX_BODY: Final = 256 * 1024 * 1024
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9_/-]*(?:\?[A-Za-z0-9_=&.%~-]*)?")
 _PERMANENT = frozenset({"account_has_descendants", "account_has_active_port"})
 _TRANSIENT = frozenset({500, 502, 503, 504, 409})
+_WORD = re.compile(r"[a-z0-9_ -]{1,40}")
+_FIXED: Final = frozenset(
+    {
+        "bad_identifier",
+        "invalid_credentials",
+        "forbidden",
+        "not_found",
+        "faulty_request",
+        "invalid_method",
+        "datastore_conflict",
+        "too_many_requests",
+        "account_has_descendants",
+        "account_has_active_port",
+        "unspecified_fault",
+        "datastore_fault",
+        "datastore_missing",
+        "datastore_missing_view",
+        "datastore_unreachable",
+    }
+)
+"""System errors, whose sentences are the platform's own (docs/platform.md 1.5)."""
 _TOO_MANY: Final = 429
 _EXCERPT: Final = 300
 _GREGORIAN: Final = 62167219200
@@ -169,6 +191,17 @@ def by_password(username: str, password: str, *, name: str | None, realm: str | 
     return Login("/user_auth", {"data": data})
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request. `timeout`: seconds. `secretive`: see `Client.send`."""
+
+    method: str
+    path: str
+    body: JsonObject | None = field(repr=False)
+    timeout: float
+    secretive: bool
+
+
 class Gate:
     """One gate for all requests: after a 429 nobody sends until the pause is over.
 
@@ -210,6 +243,8 @@ class Gate:
 
     def close(self, retry_after: float | None) -> None:
         """A request was answered 429. `retry_after`: seconds, if the platform said so."""
+        if self._closed and not self._probing:
+            return  # sent before the gate was closed
         self._refusals += 1
         self._asked = retry_after or 0.0
         pause = (
@@ -245,7 +280,18 @@ class Client:
         self._logging_in = asyncio.Lock()
         self._gate = Gate()
         self.caller: AccountId | None = None
-        self.server_time = 0
+        self._timestamp: JsonValue = None
+
+    @property
+    def server_time(self) -> int:
+        """The platform's clock at its last answer, in Gregorian seconds; 0 if it did not tell."""
+        if not isinstance(self._timestamp, str):
+            return 0
+        try:
+            moment = time.strptime(self._timestamp[:19], "%Y-%m-%dT%H:%M:%S")
+        except ValueError:
+            return 0
+        return calendar.timegm(moment) + _GREGORIAN
 
     async def log_in(self) -> None:
         """Get a token. Raises: ApiError."""
@@ -261,7 +307,7 @@ class Client:
         while True:
             attempt += 1
             try:
-                return await self.send(method, path, body)
+                return await self.send(method, path, body, secretive=path == self._login_with.path)
             except (NotSent, Unclear) as error:
                 if attempt >= _TRIES or isinstance(error, Limited):
                     raise
@@ -275,16 +321,21 @@ class Client:
         body: JsonObject | None = None,
         *,
         timeout: float | None = None,
+        secretive: bool = False,
     ) -> Answer:
         """Send one request. `timeout`: seconds for all of it, the client's own if None.
 
+        `secretive`: the body holds what no error may show, so of what the platform says, errors
+        pass on its own sentences alone, and the fields and rules.
+
         Raises: NotSent, Unclear, Refused (with their kinds).
         """
+        request = _Request(method, path, body, timeout or self.timeout, secretive)
         logged_in_again = False
         while True:
             token = self._token
             try:
-                return await self._once(method, path, body, timeout or self.timeout)
+                return await self._once(request)
             except Limited:
                 if self._gate.hopeless:
                     raise
@@ -304,15 +355,13 @@ class Client:
             path = self._login_with.path
             if path is None or (used is not None and used != self._token):
                 return
-            self._token = None
             answer = await self._patiently("PUT", path, self._login_with.body)
             if isinstance(answer.data, dict) and "account_id" in answer.data:
                 self.caller = account_id(answer.data["account_id"])
 
-    async def _once(
-        self, method: str, path: str, body: JsonObject | None, timeout: float
-    ) -> Answer:
+    async def _once(self, what: _Request) -> Answer:
         """One request and its answer. Raises: ApiError."""
+        method, path, timeout = what.method, what.path, what.timeout
         if not _SAFE_PATH.fullmatch(path):
             raise ValueError("a path that may not be sent")
         request_id = uuid4().hex
@@ -321,11 +370,11 @@ class Client:
             "Accept-Encoding": "identity",
             "X-Request-ID": request_id,
         }
-        if self._token:
+        if self._token and path != self._login_with.path:
             headers["X-Auth-Token"] = self._token
         content = None
-        if body is not None:
-            content = orjson.dumps(body)
+        if what.body is not None:
+            content = orjson.dumps(what.body)
             headers["Content-Type"] = "application/json"
         request = httpx.Request(method, self._base + path, headers=headers, content=content)
         await self._gate.enter()
@@ -360,23 +409,23 @@ class Client:
             message = "the platform refuses more requests for now"
             raise Limited(method, path, message, status=_TOO_MANY, request_id=request_id)
         self._gate.passed()
-        return self._answer(method, path, response, text, request_id)
+        return self._answer(what, response, text, request_id)
 
     def _answer(
-        self, method: str, path: str, response: httpx.Response, text: bytes, request_id: str
+        self, what: _Request, response: httpx.Response, text: bytes, request_id: str
     ) -> Answer:
-        status = response.status_code
+        method, path, status = what.method, what.path, response.status_code
         envelope = _envelope(text)
         request_id = response.headers.get("X-Request-ID", request_id)[:64]
         if not 200 <= status < 300:  # noqa: PLR2004
-            raise _error(method, path, status, envelope, text, request_id)
+            free = not what.secretive and (self._token or "\n").encode() not in text
+            raise _error(what, response, envelope, request_id, free=free)
         if envelope is None or "data" not in envelope or envelope.get("status") == "error":
-            message = f"an answer that is none of the platform's: {_excerpt(text)}"
-            raise Unclear(method, path, message, status=status, request_id=request_id)
+            raise Unclear(method, path, _no_json(response), status=status, request_id=request_id)
         token = envelope.pop("auth_token", None)
         if path == self._login_with.path and isinstance(token, str):
             self._token = token
-        self._note_time(envelope.get("timestamp"))
+        self._timestamp = envelope.get("timestamp", self._timestamp)
         metadata = envelope.get("metadata")
         revision, following = envelope.get("revision"), envelope.get("next_start_key")
         return Answer(
@@ -387,16 +436,6 @@ class Client:
             next_start_key=following if isinstance(following, str) else None,
             request_id=request_id,
         )
-
-    def _note_time(self, timestamp: JsonValue) -> None:
-        """Keep the platform's clock, in Gregorian seconds, for looking up what was created."""
-        if isinstance(timestamp, str):
-            try:
-                moment = time.strptime(timestamp[:19], "%Y-%m-%dT%H:%M:%S") if timestamp else None
-            except ValueError:
-                return
-            if moment is not None:
-                self.server_time = calendar.timegm(moment) + _GREGORIAN
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -422,44 +461,66 @@ def _envelope(text: bytes) -> JsonObject | None:
 
 
 def _error(
-    method: str, path: str, status: int, envelope: JsonObject | None, text: bytes, request_id: str
+    what: _Request,
+    response: httpx.Response,
+    envelope: JsonObject | None,
+    request_id: str,
+    *,
+    free: bool,
 ) -> ApiError:
-    """The error for a status that is no success (docs/platform.md 1.5, 6.3)."""
-    known = envelope is not None
-    code = str((envelope or {}).get("message", ""))
-    if isinstance((envelope or {}).get("code"), str):
-        code = str((envelope or {})["code"])
-    message = _message(envelope, code) if known else _excerpt(text)
+    """The error for a status that is no success (docs/platform.md 1.5, 6.3).
+
+    `free`: nothing that the platform says can be a secret.
+    """
+    status = response.status_code
+    symbol = _symbol(envelope)
+    message = _no_json(response) if envelope is None else _message(envelope, symbol, free=free)
     kind: type[ApiError] = Refused
-    if status == 401:  # noqa: PLR2004
+    if status == HTTPStatus.UNAUTHORIZED:
         kind = Unauthorized
-    elif status == 404:  # noqa: PLR2004
-        kind = NotFound if known else Unclear
-    elif status in _TRANSIENT and code not in _PERMANENT:
+    elif status == HTTPStatus.NOT_FOUND:
+        kind = NotFound if envelope is not None else Unclear
+    elif status in _TRANSIENT and symbol not in _PERMANENT:
         kind = Unclear
-    elif 300 <= status < 400:  # noqa: PLR2004
+    elif response.has_redirect_location:
         message = "a redirect, which is never followed; correct api.url"
-    return kind(method, path, message, status=status, code=code, request_id=request_id)
+    return kind(what.method, what.path, message, status=status, code=symbol, request_id=request_id)
 
 
-def _message(envelope: JsonObject | None, code: str) -> str:
-    """What the platform says, without the values that it repeats (they may be secret)."""
-    data = (envelope or {}).get("data")
-    if isinstance(data, dict) and isinstance(data.get("message"), str):
-        return (
-            f"{code}: {str(data['message'])[:_EXCERPT]}"
-            if code
-            else str(data["message"])[:_EXCERPT]
-        )
-    rules = []
-    if isinstance(data, dict):
-        for name, found in data.items():
-            if isinstance(found, dict):
-                rules += [f"{name}: {rule}{_target(details)}" for rule, details in found.items()]
-    text = str((envelope or {}).get("message", ""))
-    if rules:
-        return f"{text[:_EXCERPT]} ({'; '.join(rules)[: 4 * _EXCERPT]})"
-    return text[:_EXCERPT] if text == code or not code else f"{code}: {text[:_EXCERPT]}"
+def _symbol(envelope: JsonObject | None) -> str:
+    """The platform's word for what is wrong, in either of its forms; "" if it is none."""
+    for name in ("code", "message"):
+        word = (envelope or {}).get(name)
+        if isinstance(word, str) and _WORD.fullmatch(word):
+            return word
+    return ""
+
+
+def _message(envelope: JsonObject, symbol: str, *, free: bool) -> str:
+    """What the platform says; unless `free`, without anything that may repeat what was sent.
+
+    That is: its sentences where they are known to be fixed, and of a validation error the fields
+    and the rules they break.
+    """
+    data = envelope.get("data")
+    inner = data.get("message") if isinstance(data, dict) else None
+    said = next((text for text in (inner, envelope.get("message")) if isinstance(text, str)), "")
+    rules = [
+        f"{name}: {rule}{_target(details)}"
+        for name, found in (data.items() if isinstance(data, dict) else ())
+        if isinstance(found, dict)
+        for rule, details in found.items()
+    ]
+    parts = [symbol or "refused"]
+    if said and said != symbol and (free or symbol in _FIXED):
+        parts.append(said[:_EXCERPT])
+    return ": ".join(parts) + (f" ({'; '.join(rules)[: 4 * _EXCERPT]})" if rules else "")
+
+
+def _no_json(response: httpx.Response) -> str:
+    """Of an answer that is none of the platform's, its kind: a proxy's page may quote the request."""
+    kind = response.headers.get("Content-Type", "no content type")
+    return f"an answer that is none of the platform's ({kind[:64]})"
 
 
 def _target(details: JsonValue) -> str:
@@ -468,10 +529,6 @@ def _target(details: JsonValue) -> str:
     ):
         return ""
     return f" {details['target']}"[:_EXCERPT]
-
-
-def _excerpt(text: bytes) -> str:
-    return text[:_EXCERPT].decode("utf-8", "replace").strip() or "an empty body"
 
 
 def _retry_after(value: str | None) -> float | None:
@@ -496,7 +553,7 @@ async def connect(
     proxy: str | None = None,
 ) -> AsyncIterator[Client]:
     """A client that is logged in. `transport`: instead of the network. Raises: ApiError."""
-    transport = transport or _network(proxy)
+    transport = transport or _network(proxy, secure=base_url.startswith("https:"))
     client = Client(transport, base_url, login, timeout)
     try:
         await client.log_in()
@@ -505,11 +562,12 @@ async def connect(
         await transport.aclose()
 
 
-def _network(proxy: str | None) -> httpx.AsyncBaseTransport:
-    """Httpx's interface over aiohttp's connections: its cost doesn't grow with their number."""
+def _network(proxy: str | None, *, secure: bool) -> httpx.AsyncBaseTransport:
+    """The interface of httpx over aiohttp's connections, whose cost doesn't grow with their number."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.load_default_certs()
-    tls.load_verify_locations(certifi.where())
+    if secure:  # costs a twentieth of a second, and plain HTTP stays on this machine
+        tls.load_default_certs()
+        tls.load_verify_locations(certifi.where())
     return AiohttpTransport(
         client=lambda: aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=tls),
@@ -517,6 +575,7 @@ def _network(proxy: str | None) -> httpx.AsyncBaseTransport:
             middlewares=(_never_repeat,),
             skip_auto_headers={"User-Agent", "Content-Type"},
         ),
+        verify=tls,
         trust_env=False,
         proxy=httpx.Proxy(proxy) if proxy else None,
     )

@@ -70,4 +70,4 @@ class Backend(StateReader, Protocol):
         """
 
     def save(self, state: State) -> None:
-        """Replace the state, durably and as a whole; the journal is done with. Raises: Unwritable."""
+        """Replace the state, durably and as a whole, if it is another; the journal is done with. Raises: Unwritable."""

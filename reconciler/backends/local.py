@@ -170,6 +170,9 @@ class LocalBackend:
     def save(self, state: State) -> None:
         """Write the state beside its place, sync it, keep the old one, and put it there."""
         text = dump(state)
+        if self._read_file(self.path) == text:
+            self._drop_journal()  # what it says came to nothing
+            return
         new = self.path.with_name(f"{self.path.name}.new.{os.getpid()}")
         try:
             new.unlink(missing_ok=True)
@@ -184,8 +187,7 @@ class LocalBackend:
             self._keep_generation()
             new.replace(self.path)
             self._sync_directory()
-            self._close_journal()
-            self._journal_path.unlink(missing_ok=True)
+            self._drop_journal()
         except OSError as error:
             with suppress(OSError):
                 new.unlink(missing_ok=True)
@@ -215,6 +217,10 @@ class LocalBackend:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def _drop_journal(self) -> None:
+        self._close_journal()
+        self._journal_path.unlink(missing_ok=True)
 
     def _close_journal(self) -> None:
         if self._journal_file is not None:

@@ -7,8 +7,7 @@ make the tool read another variable or a file outside the project, but for a var
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -29,7 +28,7 @@ from reconciler.core.configuration import (
 from reconciler.core.values import Diagnostic, JsonValue, MappingNode, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 FILE: Final = "reconciler.yaml"
 SANDBOX: Final = "sandbox:"
@@ -144,16 +143,24 @@ def load(
     `given` are the variables from the command line. Unreadable files and missing variables end
     it, since what else would be found could be false. Raises: Invalid.
     """
-    with _no_collector():
-        documents, diagnostics, whole = _included(project)
-        diagnostics += project.problems
-        variables, wrong = configuration.read_variables(project.node, given, project.environment)
-        if wrong or not whole:
-            raise Invalid([*diagnostics, *wrong])
-        assembled, wrong = configuration.assemble(
-            project.node, [*project.more, *documents], project.settings, variables
-        )
-        return assembled, [*diagnostics, *wrong]
+    documents, diagnostics, whole = _included(project)
+    diagnostics += project.problems
+    variables, wrong = configuration.read_variables(project.node, given, project.environment)
+    if wrong or not whole:
+        raise Invalid([*diagnostics, *wrong])
+    assembled, wrong = configuration.assemble(
+        project.node, [*project.more, *documents], project.settings, variables
+    )
+    return assembled, [*diagnostics, *wrong]
+
+
+def size(project: Project) -> int:
+    """How many bytes of YAML the project includes, as far as they can be found."""
+    total = 0
+    for pattern, _ in project.settings.include:
+        with suppress(ValueError, OSError):
+            total += sum(path.stat().st_size for path in _files(project.directory, pattern))
+    return total
 
 
 def variable_file(path: Path) -> dict[str, JsonValue]:
@@ -172,18 +179,6 @@ def variable_file(path: Path) -> dict[str, JsonValue]:
         if isinstance(document, dict)
         for name, value in document.items()
     }
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Without the cyclic collector: it would walk all that was loaded, again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic], bool]:

@@ -218,7 +218,7 @@ class Layer:
     block: MappingNode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # large, and its values are in clear
 class Declared:
     """An account as the YAML wants it.
 
@@ -313,7 +313,7 @@ class Variable:
     sensitive: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # large
 class Configuration:
     """All that the files say, accounts in order of key, and what is odd about it."""
 
@@ -328,7 +328,7 @@ class Invalid(Exception):
     """The configuration can't be used. Carries every diagnostic, warnings too, in order."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
-        super().__init__(f"{len(diagnostics)} problems")
+        super().__init__(diagnostics)  # the arguments, so that it can come from another process
         self.diagnostics = sorted(diagnostics, key=Diagnostic.sort_key)
 
 

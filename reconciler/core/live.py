@@ -47,7 +47,7 @@ class LiveAccount:
         return {"settings": self.document, "reseller": self.reseller}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # large: asyncio.run takes the repr of results
 class Live:
     """All that was read. `rows` has every account below the root, the root itself not.
 

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from reconciler.core.live import Live, LiveAccount, Row
     from reconciler.core.state import State
 
+_NOWHERE: Final = "(nowhere)"
+"""The parent of an account that was moved to one that does not exist (docs/platform.md 3.9)."""
+
 _FEW: Final = 10
 """Below so many accounts under management, a share of them says nothing (design: safety)."""
 
@@ -81,7 +84,7 @@ class Refusal:
     key: Key | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # large: asyncio.run takes the repr of results
 class Plan:
     """All that `apply` would do. `changes` and `silent` in order of key.
 
@@ -168,11 +171,18 @@ def unread(configuration: Configuration, state: State, live: Live) -> list[Accou
     """
     decider = _Decider(configuration, state, live)
     tops = [
-        change.id
-        for key in configuration.accounts
-        if (change := decider.decide(key)) is not None
-        and change.id is not None
-        and {Action.PROMOTE, Action.DEMOTE} & {*change.actions}
+        record.id
+        for key, record in decider.records.items()
+        if (declared := configuration.accounts.get(key)) is not None
+        and (found := live.accounts.get(record.id)) is not None
+        and declared.block.get("reseller", record.applied.get("reseller")) != found.reseller
+    ]
+    tops += [
+        found.id
+        for declared in configuration.accounts.values()
+        if declared.id is not None
+        and (found := live.accounts.get(declared.id)) is not None
+        and declared.block.get("reseller", found.reseller) != found.reseller
     ]
     below = {account_id for top in tops for account_id in live.below(top)}
     return sorted(below - live.accounts.keys() - live.missing)
@@ -297,7 +307,7 @@ class _Decider:
         return self._change(declared, record, live, fields, reason)
 
     def _parent_change(self, declared: Declared, live: LiveAccount, *, drift: bool) -> FieldChange:
-        before = self.name_of(live.parent_id or "")
+        before = self.name_of(live.parent_id or _NOWHERE)
         source, origin = declared.origin(PARENT)
         return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin)
 
@@ -536,7 +546,7 @@ def _node(decider: _Decider, ident: Ident, change: Change, now: Node | None) -> 
         ident,
         change.key,
         change.live.name,
-        change.live.parent_id,
+        change.live.parent_id or _NOWHERE,
         parent,
         before,
         after,

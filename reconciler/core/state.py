@@ -81,7 +81,7 @@ class Intent:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # large, and it holds a key
 class State:
     """All accounts under management. `api_url` and `root` say on which platform."""
 
@@ -90,7 +90,7 @@ class State:
     tool: str
     api_url: str
     root: AccountId
-    digest_key: str = field(repr=False)
+    digest_key: str
     accounts: Mapping[Key, AccountRecord]
     intents: Mapping[Key, Intent] = field(default_factory=dict)
 

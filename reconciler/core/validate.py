@@ -45,6 +45,7 @@ def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagno
     diagnostics: list[Diagnostic] = []
     for declared in configuration.accounts.values():
         diagnostics += _settings(declared, zones, extra_fields=configuration.settings.extra_fields)
+        diagnostics += _open(declared)
         diagnostics += _warnings(declared)
     diagnostics += _parents(configuration)
     diagnostics += _collisions(configuration)
@@ -104,6 +105,17 @@ def _quoted(declared: Declared, path: Sequence[str | int], value: object) -> str
     ):
         return "(sensitive)"
     return shown(value)  # type: ignore[arg-type]
+
+
+def _open(declared: Declared) -> Iterator[Diagnostic]:
+    """Errors for sensitive values where they can't be kept: plans, messages and look-ups show them."""
+    for name in ("name", "realm"):
+        if ("settings", name) in declared.sensitive:
+            detail = (
+                f"The {name} of an account is shown everywhere, and accounts are found again by it."
+                " Use a variable that is not sensitive."
+            )
+            yield _problem(declared, ("settings", name), f"A sensitive {name}", detail)
 
 
 def _warnings(declared: Declared) -> Iterator[Diagnostic]:
@@ -166,9 +178,8 @@ def _collide(
         if other is not declared:
             other, later = sorted((other, declared), key=lambda d: d.place(("settings", name)))
             theirs = f"{address(other.key)} ({other.place(('settings', name))})"
-            detail = (
-                f"{shown(value)} is taken by {theirs}; {name}s are unique on the platform, {how}."
-            )
+            quoted = _quoted(later, ("settings", name), value)
+            detail = f"{quoted} is taken by {theirs}; {name}s are unique on the platform, {how}."
             yield _problem(later, ("settings", name), f"A {name} declared twice", detail)
 
 

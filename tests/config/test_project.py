@@ -94,7 +94,7 @@ def test_interpolation_keeps_the_type_of_a_whole_value(loaded: Load) -> None:
     assert found["call_recording"]["account"]["any"]["any"] == {"time_limit": 60, "enabled": True}
 
 
-VARIABLE = "variables: {v: {default: d, env: MY_V}}\naccounts: {a: {settings: {name: '${var.v}', realm: a.example.com}}}\n"
+VARIABLE = "variables: {v: {default: d, env: MY_V}}\naccounts: {a: {settings: {name: A, realm: a.example.com, org: '${var.v}'}}}\n"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_nearest_source_of_a_variable_wins(
     loaded: Load, given: dict[str, str], environment: dict[str, str], value: str
 ) -> None:
     found = loaded({"reconciler.yaml": VARIABLE}, given, environment)
-    assert settings(found)["name"] == value
+    assert settings(found)["org"] == value
     assert bool(found[0].accounts["a"].sensitive) is (value in "er")
 
 
