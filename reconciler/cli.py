@@ -76,6 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _close_logging()
 
 
+def run() -> NoReturn:
+    """The program: `main`, and out.
+
+    Without the interpreter's own end, which would take apart all that was loaded, piece by piece.
+    """
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _failed(error: Exception, arguments: argparse.Namespace) -> int:
     """Tell what went wrong; the exit status that goes with it."""
     from reconciler.api.client import ApiError

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import zoneinfo
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -21,7 +20,7 @@ from reconciler import __version__
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.refresh import read_more, refresh
 from reconciler.backends.local import LocalBackend
-from reconciler.config.project import SANDBOX, Project, load, sandbox_file, size
+from reconciler.config.project import SANDBOX, Project, load, sandbox_file
 from reconciler.core import diff
 from reconciler.core.configuration import Configuration, Invalid, Limits, Removed
 from reconciler.core.plan import Change, Plan, compute, first_record, open_intents, unread
@@ -40,7 +39,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from reconciler.backends.backend import Backend, StateReader
     from reconciler.core.live import Live
@@ -48,12 +47,6 @@ if TYPE_CHECKING:
 
 _LOOK_AGAIN: Final = 2.0
 """Seconds until a list is asked again for an account that a create may have made."""
-
-_LARGE: Final = 1_000_000
-"""Bytes of YAML from which it pays to check them in a process of their own: half a second."""
-
-Checked = Callable[[], Awaitable[Configuration]]
-"""Waits until the files are checked. Raises: Invalid, Unknown."""
 
 Progress = Callable[[int, int], None]
 """Told how many accounts of how many have been read."""
@@ -125,10 +118,10 @@ async def plan(project: Project, options: Options, progress: Progress) -> Plan:
 
     Raises: Invalid, Unknown, HostMismatch, Unusable, ApiError.
     """
-    with _checking(project, options) as checked:
-        state = _read(project)
-        async with connected(project) as client:
-            state, live, configuration = await _look(project, state, client, progress, checked)
+    configuration = check(project, options)
+    state = _read(project)
+    async with connected(project) as client:
+        state, live = await _look(project, configuration, state, client, progress)
     return _compute(configuration, state, live, options)
 
 
@@ -164,8 +157,8 @@ async def _apply(
         stored = place.read()
         async with connected(project) as client:
             state = stored or _first_state(project, await _root(project, client))
-            state, live, _ = await _look(
-                project, state, client, hooks.progress, _known(configuration), patient=True
+            state, live = await _look(
+                project, configuration, state, client, hooks.progress, patient=True
             )
             made = _compute(configuration, state, live, options)
             if made.refusals or not hooks.approve(made):
@@ -182,10 +175,10 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
 
     Raises: Invalid, Unknown, HostMismatch, Unusable, ApiError.
     """
-    with _checking(project, options) as checked:
-        state = _read(project)
-        async with connected(project) as client:
-            state, live, configuration = await _look(project, state, client, progress, checked)
+    configuration = check(project, options)
+    state = _read(project)
+    async with connected(project) as client:
+        state, live = await _look(project, configuration, state, client, progress)
     keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
     changes = [_drifted(key, configuration, state, live) for key in keys]
     found = tuple(change for change in changes if change is not None)
@@ -309,59 +302,35 @@ async def _root(project: Project, client: Client) -> AccountId:
         ) from error
 
 
-@contextmanager
-def _checking(project: Project, options: Options) -> Iterator[Checked]:
-    """Check the files, in another process while this one reads the platform if they are large.
-
-    Yields what waits for the outcome. Raises, there: Invalid, Unknown.
-    """
-    if size(project) < _LARGE:
-        yield _known(check(project, options))
-        return
-    with ProcessPoolExecutor(1) as pool:
-        outcome = pool.submit(check, project, options)
-        yield lambda: asyncio.wrap_future(outcome)
-
-
-def _known(configuration: Configuration) -> Checked:
-    async def checked() -> Configuration:
-        return configuration
-
-    return checked
-
-
 async def _look(
     project: Project,
+    configuration: Configuration,
     state: State,
     client: Client,
     progress: Progress,
-    checked: Checked,
     *,
     patient: bool = False,
-) -> tuple[State, Live, Configuration]:
-    """The live accounts that matter, the state with interrupted creates resolved, what is declared.
+) -> tuple[State, Live]:
+    """The live accounts that matter, and the state with interrupted creates resolved.
 
     `patient`: look again for an account that a create may have made but no list shows yet.
     """
     concurrency = project.settings.concurrency
     root = await _root(project, client)
     _check_identity(project, state, root)
-    ids = sorted({record.id for record in state.accounts.values()})
-    live = await refresh(client, root, ids, concurrency, progress)
+    ids = {record.id for record in state.accounts.values()}
+    ids |= {declared.id for declared in configuration.accounts.values() if declared.id}
+    live = await refresh(client, root, sorted(ids), concurrency, progress)
     if state.intents:
         if patient and not all(open_intents(state, live).values()):
             await asyncio.sleep(_LOOK_AGAIN)
-            live = await refresh(client, root, ids, concurrency, progress)
+            live = await refresh(client, root, sorted(ids), concurrency, progress)
         made = sorted(i for found in open_intents(state, live).values() for i in found)
         live = await read_more(client, live, made, concurrency, _silent)
         state = fold(state, _settled(state, live))
     live = replace(live, promoting_allowed=await _may_promote(client))
-    configuration = await checked()
-    adopted = [declared.id for declared in configuration.accounts.values() if declared.id]
-    live = await read_more(client, live, adopted, concurrency, _silent)
     more = unread(configuration, state, live)
-    live = await read_more(client, live, more, concurrency, _silent)
-    return state, live, configuration
+    return state, await read_more(client, live, more, concurrency, _silent)
 
 
 def _silent(_done: int, _all: int) -> None:

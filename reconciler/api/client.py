@@ -155,7 +155,9 @@ class Answer:
     @property
     def document(self) -> JsonObject:
         """`data` as one account, computed fields included. Empty if it is none."""
-        return {**self.computed, **self.data} if isinstance(self.data, dict) else {}
+        if not isinstance(self.data, dict):
+            return {}
+        return {**self.computed, **self.data} if self.computed else self.data
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def configured(document: JsonObject) -> JsonObject:
     return {
         name: value
         for name, value in document.items()
-        if name not in READ_ONLY and name[0:1] != "_" and not name.startswith("pvt_")
+        if name not in READ_ONLY and not name.startswith(("_", "pvt_"))
     }
 
 

@@ -40,8 +40,8 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _NUMERIC_START = frozenset("-+.0123456789")
-_NOT_A_NAME = frozenset(["", "~", "t", "f", "n", *_NUMERIC_START])
-"""How a key begins that may be anything but a string."""
+_NOT_TEXT = frozenset(["", "~", "t", "f", "n", *_NUMERIC_START])
+"""How an unquoted scalar begins that may be anything but a string."""
 
 _MERGE = "<<"
 
@@ -213,14 +213,23 @@ class _Builder:
         merged: list[tuple[JsonValue, int]] = []
         deepest = 0
         following = self.next
+        scalar_event = yaml.ScalarEvent
         while not isinstance(event := following(), yaml.MappingEndEvent):
             key_at = _position(event)
             key, plain = self._key(event, key_at)
             event = following()
             value_at = _position(event)
-            value, below = self._value(event, value_at, depth + 1)
-            if below >= deepest:
-                deepest = below + 1
+            if type(event) is scalar_event and event.tag is None and not event.anchor:
+                # The common case of what `_value` does, without its calls: half of the time.
+                self.nodes += 1
+                deepest = deepest or 1
+                text = event.value
+                special = event.implicit[0] and text[:1] in _NOT_TEXT
+                value = self._scalar(event, value_at) if special else text
+            else:
+                value, below = self._value(event, value_at, depth + 1)
+                if below >= deepest:
+                    deepest = below + 1
             if plain and key == _MERGE:
                 merged.append((value, value_at))
             elif key in node:
@@ -241,7 +250,7 @@ class _Builder:
         if event.tag is not None:
             self._tag(event.tag, at)
         plain: bool = event.implicit[0]
-        if plain and event.value[:1] in _NOT_A_NAME and not isinstance(_lenient(event.value), str):
+        if plain and event.value[:1] in _NOT_TEXT and not isinstance(_lenient(event.value), str):
             detail = f"{event.value or 'nothing'} is no string unless it is quoted. Quote it."
             self._report("A key that is no string", detail, at)
         return event.value, plain

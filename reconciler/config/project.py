@@ -7,7 +7,6 @@ make the tool read another variable or a file outside the project, but for a var
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -152,15 +151,6 @@ def load(
         project.node, [*project.more, *documents], project.settings, variables
     )
     return assembled, [*diagnostics, *wrong]
-
-
-def size(project: Project) -> int:
-    """How many bytes of YAML the project includes, as far as they can be found."""
-    total = 0
-    for pattern, _ in project.settings.include:
-        with suppress(ValueError, OSError):
-            total += sum(path.stat().st_size for path in _files(project.directory, pattern))
-    return total
 
 
 def variable_file(path: Path) -> dict[str, JsonValue]:

@@ -328,7 +328,7 @@ class Invalid(Exception):
     """The configuration can't be used. Carries every diagnostic, warnings too, in order."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
-        super().__init__(diagnostics)  # the arguments, so that it can come from another process
+        super().__init__(f"{len(diagnostics)} problems")
         self.diagnostics = sorted(diagnostics, key=Diagnostic.sort_key)
 
 
