@@ -151,15 +151,14 @@ def _validate(arguments: argparse.Namespace) -> int:
         diagnostics: Sequence[Diagnostic] = configuration.warnings
     except Invalid as error:
         configuration, diagnostics = None, error.diagnostics
-    document = jsondoc.validation(diagnostics)
-    if arguments.format == "json":
-        _print_json(document)
-    else:
+
+    def show() -> None:
         for diagnostic in diagnostics:
             print(text.diagnostic(diagnostic))
         if configuration is not None:
             print(f"Valid. {len(configuration.accounts)} accounts.")
-    _write_reports(arguments, document)
+
+    _output(arguments, lambda: jsondoc.validation(diagnostics), show)
     return Exit.DONE if configuration is not None else Exit.FAILED
 
 
@@ -170,12 +169,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     project, options = _project(arguments)
     with _reporter() as reporter:
         plan = asyncio.run(workflow.plan(project, options, reporter.reading))
-    document = jsondoc.plan(plan)
-    if arguments.format == "json":
-        _print_json(document)
-    else:
-        _show_plan(plan, arguments)
-    _write_reports(arguments, document)
+    _output(arguments, lambda: jsondoc.plan(plan), lambda: _show_plan(plan, arguments))
     if plan.refusals:
         return Exit.REFUSED
     return Exit.CHANGES if arguments.detailed_exitcode and not plan.empty else Exit.DONE
@@ -233,16 +227,16 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
 
     plan, outcome = applied.plan, applied.outcome
     results = outcome.results if outcome else ()
-    document = jsondoc.plan(plan, command=arguments.command, results=results)
-    if arguments.format == "json":
-        _print_json(document)
-    elif plan.refusals:
-        _show_plan(plan, arguments)
-    elif outcome is None:
-        print("Not approved; nothing was done.")
-    elif not plan.empty:
-        print(text.outcome(plan, outcome, _paint(arguments)), end="")
-    _write_reports(arguments, document)
+
+    def show() -> None:
+        if plan.refusals:
+            _show_plan(plan, arguments)
+        elif outcome is None:
+            print("Not approved; nothing was done.")
+        else:
+            print(text.outcome(plan, outcome, _paint(arguments)), end="")
+
+    _output(arguments, lambda: jsondoc.plan(plan, command=arguments.command, results=results), show)
     if plan.refusals:
         return Exit.REFUSED
     if outcome is None:
@@ -268,12 +262,11 @@ def _drift(arguments: argparse.Namespace) -> int:
     project, options = _project(arguments)
     with _reporter() as reporter:
         drift = asyncio.run(workflow.drift(project, options, reporter.reading))
-    document = jsondoc.drift(drift.state, drift.changes, drift.unchanged)
-    if arguments.format == "json":
-        _print_json(document)
-    else:
-        print(text.drift(drift.changes, drift.unchanged, _paint(arguments)), end="")
-    _write_reports(arguments, document)
+    _output(
+        arguments,
+        lambda: jsondoc.drift(drift.state, drift.changes, drift.unchanged),
+        lambda: print(text.drift(drift.changes, drift.unchanged, _paint(arguments)), end=""),
+    )
     return Exit.CHANGES if drift.changes else Exit.DONE
 
 
@@ -530,11 +523,21 @@ def _print_json(document: JsonObject) -> None:
     sys.stdout.flush()
 
 
-def _write_reports(arguments: argparse.Namespace, document: JsonObject) -> None:
+def _output(
+    arguments: argparse.Namespace, build: Callable[[], JsonObject], show: Callable[[], None]
+) -> None:
+    """The outcome of a command as it was asked for; the document is built only if it was."""
     from reconciler.render.jsondoc import dumps
 
-    for name in arguments.report:
-        Path(name).write_text(dumps(document), encoding="utf-8")
+    if arguments.format != "json":
+        show()
+    if arguments.format == "json" or arguments.report:
+        text = dumps(build())
+        if arguments.format == "json":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        for name in arguments.report:
+            Path(name).write_text(text, encoding="utf-8")
 
 
 def _set_up_logging(arguments: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import re
 import signal
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from reconciler.core.live import LiveAccount
     from reconciler.core.plan import Change, Plan
 
+_PLACEHOLDER = re.compile(r"\{accounts\.[^}]*\}")
 _TRIES: Final = 5
 _LOOKS: Final = (0.1, 2.5)
 """Seconds before each look for an account that a create may have made: lists lag (3.2)."""
@@ -345,10 +347,7 @@ class _Performer:
 
     def _path(self, operation: Operation) -> str:
         """The operation's path with the ids that are known by now."""
-        path = operation.path
-        for ident, found in self.ids.items() if "{" in path else ():
-            path = path.replace(ident, found)
-        return path
+        return _PLACEHOLDER.sub(lambda match: self.ids[match[0]], operation.path)
 
     async def _send(
         self, operation: Operation, body: JsonObject | None = None, *, timeout: float | None = None
@@ -593,8 +592,8 @@ class _Performer:
         created = await self._created(operation, intent)
         self.ids[operation.ident] = created
         live = await self._appeared(operation, created)
+        # The intent is durable, so the record may wait for the next thing that must be.
         missed = self._record(operation.key, replace(live, parent_id=parent))
-        await self.recorder.durable()
         later = {RESELLER} | (
             {("settings", "enabled")} if self.last[operation.key] != operation.n else set()
         )
