@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from reconciler.config.project import open_project
 from reconciler.core.account import Account
-from reconciler.core.configuration import AccountShape, ProjectShape
+from reconciler.core.shapes import AccountShape, ProjectShape
 from reconciler.workflow import Options, check
 
 if TYPE_CHECKING:

@@ -16,14 +16,8 @@ from urllib.request import getproxies, proxy_bypass
 
 from reconciler.config import nodes
 from reconciler.core import configuration
-from reconciler.core.configuration import (
-    Configuration,
-    IncludedShape,
-    Invalid,
-    ProjectShape,
-    Settings,
-    check_shape,
-)
+from reconciler.core.configuration import Configuration, Invalid, Settings
+from reconciler.core.shapes import IncludedShape, ProjectShape, check_shape
 from reconciler.core.values import Diagnostic, JsonValue, MappingNode, Source
 
 if TYPE_CHECKING:

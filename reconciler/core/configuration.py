@@ -12,12 +12,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from reconciler.core.shapes import (
+    ApiShape,
+    ProjectShape,
+    VariableShape,
+    nearest,
+    problem,
+    shown,
+    walk,
+)
 from reconciler.core.values import (
     ABSENT,
     ROOT,
@@ -45,144 +51,10 @@ if TYPE_CHECKING:
 
 DEFAULT_STATE: Final = "state/reconciler.state.json"
 
-_DURATION = r"^[0-9]+(ms|s|m)$"
 _INTERPOLATION = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = ("VINIX_", "RECONCILER_")
-_OWNER = 2
-"""Segments of a path that name an account or a template: accounts.acme."""
-
-_SHOWN = 60
-"""Characters of a wrong value that an error quotes."""
-
-
-# --- the shape of the files ------------------------------------------------------------------
-
-
-class _Shape(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
-
-
-class ApiShape(_Shape):
-    """How the platform is reached."""
-
-    url: str | None = Field(
-        None, description="Base URL ending in the version; `sandbox:` is the embedded sandbox."
-    )
-    account_id: str | None = Field(
-        None, description="Root of what is managed; default: the account of the credentials."
-    )
-    concurrency: int = Field(16, ge=1, le=256, description="Requests in flight at most.")
-    timeout: str = Field(
-        "30s", pattern=_DURATION, description="For one request, all of it: 500ms, 30s, 2m."
-    )
-    proxy_from_environment: bool = Field(
-        default=False, description="Whether HTTPS_PROXY and NO_PROXY are obeyed."
-    )
-    welcome_email: bool = Field(
-        default=False, description="Whether the platform mails new accounts."
-    )
-    extra_fields: Literal["refuse", "allow"] = Field(
-        "refuse", description="Whether account fields that the models don't know pass unchecked."
-    )
-
-
-class VariableShape(_Shape):
-    """A variable that `${var.NAME}` stands for."""
-
-    default: Any = Field(None, description="The value if nothing else gives one.")
-    env: str | None = Field(
-        None, description="Name of an environment variable that may give the value."
-    )
-    sensitive: bool | None = Field(
-        None,
-        description="Whether outputs mask it; true by default if it comes from the environment.",
-    )
-    description: str | None = Field(None, description="What it is for.")
-
-
-class LifecycleShape(_Shape):
-    """How changes of an account are treated."""
-
-    ignore_changes: list[str] = Field(
-        [], description="Settings that are set at creation and never after."
-    )
-    prevent_destroy: bool = Field(default=False, description="Forbids to delete the account.")
-
-
-class BlockShape(_Shape):
-    """What defaults, templates and accounts have in common."""
-
-    extends: list[str] = Field([], description="Templates below this one, merged in order.")
-    parent: str | None = Field(None, description="Key of the parent account, or `root`.")
-    reseller: bool | None = Field(
-        None, description="Whether the account is a reseller; absent: not managed."
-    )
-    settings: dict[str, Any] | None = Field(None, description="The account document.")
-    lifecycle: LifecycleShape | None = Field(None, description="How changes are treated.")
-
-
-class AccountShape(BlockShape):
-    """An account."""
-
-    id: str | None = Field(None, description="Id of an existing account to adopt.")
-
-
-class SafetyShape(_Shape):
-    """How much one run may change."""
-
-    max_delete: int = Field(0, ge=0, description="Deletes allowed in one run.")
-    max_demote: int = Field(0, ge=0, description="Demotions allowed in one run.")
-    max_update_percent: int = Field(
-        30,
-        ge=0,
-        le=100,
-        description="Share of the managed accounts that one run may update or move.",
-    )
-
-
-class MovedShape(_Shape):
-    """An account whose key was changed."""
-
-    from_: str = Field(alias="from", description="The old key.")
-    to: str = Field(description="The new key.")
-
-
-class RemovedShape(_Shape):
-    """An account that leaves the YAML."""
-
-    account: str = Field(description="The key it had.")
-    destroy: bool = Field(description="false: forget it and leave it alone; true: delete it.")
-
-
-class IncludedShape(_Shape):
-    """A file named by `include`."""
-
-    accounts: dict[str, AccountShape | None] | None = Field(
-        None, description="The accounts, by key."
-    )
-    templates: dict[str, BlockShape | None] | None = Field(
-        None, description="What accounts can extend."
-    )
-    moved: list[MovedShape] | None = Field(None, description="Keys that were changed.")
-    removed: list[RemovedShape] | None = Field(None, description="Accounts that leave the YAML.")
-
-
-class ProjectShape(IncludedShape):
-    """`reconciler.yaml`."""
-
-    version: Annotated[int, Field(ge=1, le=1)] = Field(description="Version of this format: 1.")
-    api: ApiShape | None = Field(None, description="How the platform is reached.")
-    state: str | None = Field(None, description="Where state is kept: a path.")
-    include: list[str] | None = Field(
-        None, description="Files, directories and globs of further files."
-    )
-    variables: dict[str, VariableShape | None] | None = Field(
-        None, description="What `${var.NAME}` stands for."
-    )
-    defaults: BlockShape | None = Field(None, description="What lies under every account.")
-    safety: SafetyShape | None = Field(None, description="How much one run may change.")
 
 
 # --- the values ------------------------------------------------------------------------------
@@ -262,7 +134,7 @@ class Declared:
             if value_at(layer.block, [str(part) for part in path]) is not ABSENT or (
                 depth
                 and isinstance(path[-1], int)
-                and isinstance(_walk(layer.block, path[:-1]), list)
+                and isinstance(walk(layer.block, path[:-1]), list)
             ):
                 return locate(layer.block, path, key=key) or self.source
         if path:
@@ -335,46 +207,6 @@ class Invalid(Exception):
 # --- reconciler.yaml -------------------------------------------------------------------------
 
 
-def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diagnostic]:
-    """What of a document's shape is not as `shape` says.
-
-    What is wrong is taken out of `node`, so that the rest can be looked at all the same.
-    """
-    if not isinstance(node, MappingNode):
-        found = "nothing" if node is None else shown(node)
-        source = Source(file, 1, 1)
-        return [
-            _error(
-                "A file without content",
-                f"Found {found}; expected a mapping with {_keys(shape)}.",
-                source,
-            )
-        ]
-    try:
-        shape.model_validate(node)
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        diagnostics = [_shape_problem(node, shape, found) for found in problems]
-        for problem in problems:
-            _take_out(node, problem["loc"])
-        return diagnostics
-    return []
-
-
-def _take_out(node: JsonValue, path: Sequence[str | int]) -> None:
-    """Remove what is wrong; all of an account whose templates are not known, or of a list."""
-    if path[0] in ("moved", "removed"):
-        path = path[:1]
-    elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
-        path = path[:2]
-    while path:
-        inner = _walk(node, path[:-1])
-        if isinstance(inner, dict) and path[-1] in inner:
-            del inner[str(path[-1])]
-            return
-        path = path[:-1]
-
-
 def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
     """The settings in `reconciler.yaml`, whose shape was checked."""
     diagnostics: list[Diagnostic] = []
@@ -393,7 +225,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         except ValueError as error:
             source = locate(node, ("api", "account_id"))
             diagnostics.append(
-                _error("A malformed account id", f"{error}.", source, path="api.account_id")
+                problem("A malformed account id", f"{error}.", source, path="api.account_id")
             )
     include = node.get("include")
     marks = include.marks if isinstance(include, SequenceNode) else []
@@ -440,59 +272,53 @@ def read_variables(
     blocks = node.get("variables")
     declared: JsonObject = blocks if isinstance(blocks, MappingNode) else {}
     for name, block in declared.items():
-        source = locate(node, ("variables", name), key=True)
-        if not _NAME.fullmatch(name):
-            diagnostics.append(
-                _error(
-                    "A malformed variable name",
-                    f"{shown(name)}: letters, digits and _ only.",
-                    source,
-                )
-            )
-            continue
-        shape = VariableShape.model_validate(block or {})
-        if shape.env is not None and shape.env.startswith(_RESERVED):
-            detail = f"{shape.env} is the tool's own. A file can't reach credentials; name another variable."
-            diagnostics.append(
-                _error(
-                    "A reserved environment variable",
-                    detail,
-                    locate(node, ("variables", name, "env")),
-                )
-            )
-            continue
-        default = block.get("default", ABSENT) if isinstance(block, dict) else ABSENT
-        named = shape.env and environment.get(shape.env)
-        text = environment.get(f"RECONCILER_VAR_{name}", named)
-        value: MaybeJson = given.get(name, text if text is not None else default)
-        from_environment = name not in given and text is not None
-        sensitive = shape.sensitive if shape.sensitive is not None else from_environment
-        if value is ABSENT:
-            hint = f"--var {name}=…, RECONCILER_VAR_{name}" + (
-                f", {shape.env}" if shape.env else ""
-            )
-            diagnostics.append(
-                _error(
-                    f"No value for the variable {name}", f"Give one by {hint} or a default.", source
-                )
-            )
-            continue
         try:
-            variables[name] = Variable(_typed(value, default), sensitive)
-        except ValueError as error:
-            diagnostics.append(
-                _error(f"A wrong value for the variable {name}", f"{error}.", source)
-            )
+            variables[name] = _variable(name, block, given, environment)
+        except _NoVariable as error:
+            source = locate(node, ("variables", name), key=True)
+            diagnostics.append(problem(error.summary, error.detail, source))
     for name in sorted(given.keys() - declared.keys()):
-        near = _nearest(name, declared)
-        diagnostics.append(
-            _error(
-                f"An undeclared variable {name}",
-                f"It stands in no `variables:` of reconciler.yaml.{near}",
-                None,
-            )
-        )
+        detail = f"It stands in no `variables:` of reconciler.yaml.{nearest(name, declared)}"
+        diagnostics.append(problem(f"An undeclared variable {name}", detail, None))
     return variables, diagnostics
+
+
+class _NoVariable(Exception):
+    """A variable without a usable value."""
+
+    def __init__(self, summary: str, detail: str) -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.detail = detail
+
+
+def _variable(
+    name: str, block: JsonValue, given: Mapping[str, JsonValue], environment: Mapping[str, str]
+) -> Variable:
+    """The value of one variable, from the nearest of its sources. Raises: _NoVariable."""
+    if not _NAME.fullmatch(name):
+        raise _NoVariable(
+            "A malformed variable name", f"{shown(name)}: letters, digits and _ only."
+        )
+    shape = VariableShape.model_validate(block or {})
+    if shape.env is not None and shape.env.startswith(_RESERVED):
+        detail = (
+            f"{shape.env} is the tool's own: a file can't reach credentials. Name another variable."
+        )
+        raise _NoVariable("A reserved environment variable", detail)
+    default = block.get("default", ABSENT) if isinstance(block, dict) else ABSENT
+    text = environment.get(f"RECONCILER_VAR_{name}", shape.env and environment.get(shape.env))
+    value: MaybeJson = given.get(name, default if text is None else text)
+    if value is ABSENT:
+        sources = [f"--var {name}=…", f"RECONCILER_VAR_{name}", *([shape.env] if shape.env else [])]
+        detail = f"Give one by {', '.join(sources)} or a default."
+        raise _NoVariable(f"No value for the variable {name}", detail)
+    from_environment = name not in given and text is not None
+    sensitive = shape.sensitive if shape.sensitive is not None else from_environment
+    try:
+        return Variable(_typed(value, default), sensitive)
+    except ValueError as error:
+        raise _NoVariable(f"A wrong value for the variable {name}", f"{error}.") from error
 
 
 def _typed(value: JsonValue, default: MaybeJson) -> JsonValue:
@@ -576,13 +402,13 @@ def _gather_named(
                 "letters, digits, _ and -, beginning with a letter or digit, 64 at most; not `root`"
             )
             diagnostics.append(
-                _error("A malformed key", f"Found {shown(key)}; allowed are {allowed}.", source)
+                problem("A malformed key", f"Found {shown(key)}; allowed are {allowed}.", source)
             )
         elif key in into:
             first = locate(into[key], ()) or source
             detail = f"It stands at {first.file}:{first.line} already. Remove one of the two."
             diagnostics.append(
-                _error(
+                problem(
                     f"{section}.{key} declared twice", detail, source, address=f"{section}.{key}"
                 )
             )
@@ -602,7 +428,7 @@ def _gather_lists(document: MappingNode, blocks: _Blocks) -> None:
         if key in blocks.removed:
             detail = f"It stands at {blocks.removed[key].source} already. Remove one of the two."
             blocks.diagnostics.append(
-                _error("An account removed twice", detail, source, address=address(key))
+                problem("An account removed twice", detail, source, address=address(key))
             )
         blocks.removed[key] = Removed(key, entry["destroy"] is True, source)
 
@@ -624,14 +450,14 @@ def _templates(
     for index, name in enumerate(map(str, extends) if isinstance(extends, list) else []):
         source = locate(block, ("extends", index))
         if name not in templates:
-            detail = f"{shown(name)} is no template.{_nearest(name, templates)}"
+            detail = f"{shown(name)} is no template.{nearest(name, templates)}"
             diagnostics.append(
-                _error("An unknown template", detail, source, address=address(key), path="extends")
+                problem("An unknown template", detail, source, address=address(key), path="extends")
             )
         elif name in above:
             circle = " -> ".join([*above[above.index(name) :], name])
             diagnostics.append(
-                _error(
+                problem(
                     "Templates in a circle",
                     f"{circle}.",
                     source,
@@ -693,7 +519,7 @@ def _lifecycle(draft: Declared, block: JsonValue, diagnostics: list[Diagnostic])
         except ValueError as error:
             source = draft.place(("lifecycle", "ignore_changes", index))
             diagnostics.append(
-                _error(
+                problem(
                     "A malformed path",
                     f"{shown(text)}: {error}.",
                     source,
@@ -714,7 +540,7 @@ def _declared_id(
     except ValueError as error:
         source = draft.place(("id",))
         diagnostics.append(
-            _error(
+            problem(
                 "A malformed account id", f"{error}.", source, address=address(draft.key), path="id"
             )
         )
@@ -754,7 +580,7 @@ class _Filler:
                     block[name], origin = self._value(draft.key, value)
                 except ValueError as error:
                     diagnostics.append(
-                        _error(
+                        problem(
                             "A broken interpolation",
                             f"{error}",
                             draft.place(here),
@@ -813,11 +639,11 @@ class _Filler:
         name = expression.removeprefix("var.")
         if name == expression:
             raise ValueError(
-                f"${{{expression[:_SHOWN]}}} means nothing; allowed are ${{var.NAME}},"
+                f"${{{expression[:60]}}} means nothing; allowed are ${{var.NAME}},"
                 " ${account.key}, and $${ for a literal ${."
             )
         if name not in self.variables:
-            raise ValueError(f"{shown(name)} is no variable.{_nearest(name, self.variables)}")
+            raise ValueError(f"{shown(name)} is no variable.{nearest(name, self.variables)}")
         variable = self.variables[name]
         return variable.value, f"var.{name}" if variable.sensitive else None
 
@@ -845,105 +671,3 @@ def masked_url(text: str, mask: str) -> str:
     user = f"{mask}@" if "@" in parts.netloc else ""
     query = f"?{mask}" if parts.query or parts.fragment else ""
     return f"{parts.scheme}://{user}{host}{parts.path}{query}"
-
-
-# --- telling what is wrong -------------------------------------------------------------------
-
-
-def shown(value: MaybeJson) -> str:
-    """A value as an error quotes it; a long one is cut."""
-    match value:
-        case None:
-            text = "null"
-        case bool():
-            text = str(value).lower()
-        case str():
-            text = '"' + value + '"'
-        case dict():
-            text = "a mapping"
-        case list():
-            text = "a list"
-        case _:
-            text = str(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-def _error(
-    summary: str,
-    detail: str,
-    source: Source | None,
-    *,
-    address: str | None = None,
-    path: str | None = None,
-) -> Diagnostic:
-    return Diagnostic("error", summary, detail, address, path, source)
-
-
-def _nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """What to add to an error: ` Nearest: "x".` if something known is near `name`, else nothing."""
-    near = get_close_matches(name, list(known), n=1)
-    return f' Nearest: "{near[0]}".' if near else ""
-
-
-def _keys(shape: type[BaseModel]) -> str:
-    return ", ".join(info.alias or name for name, info in shape.model_fields.items())
-
-
-def _walk(node: JsonValue, path: Sequence[str | int]) -> JsonValue:
-    for segment in path:
-        if isinstance(node, dict) and segment in node:
-            node = node[str(segment)]
-        elif isinstance(node, list) and isinstance(segment, int) and segment < len(node):
-            node = node[segment]
-        else:
-            return None
-    return node
-
-
-def _shape_problem(node: MappingNode, shape: type[BaseModel], found: Any) -> Diagnostic:
-    path: tuple[str | int, ...] = found["loc"]
-    unknown = found["type"] == "extra_forbidden"
-    source = locate(node, path, key=unknown)
-    owner = (
-        f"{path[0]}.{path[1]}" if path[0] in ("accounts", "templates") and len(path) > 1 else None
-    )
-    field_path = dotted(path[2:] if owner else path)
-    if unknown:
-        known = _known(shape, path[:-1])
-        detail = f"Allowed are {', '.join(known)}.{_nearest(str(path[-1]), known)}"
-        return _error(
-            f"An unknown key {shown(path[-1])}", detail, source, address=owner, path=field_path
-        )
-    if found["type"] == "missing":
-        return _error(
-            "A missing key",
-            f"{dotted(path)} must be given.",
-            source,
-            address=owner,
-            path=field_path,
-        )
-    detail = f"Found {shown(found['input'])}. {found['msg'].replace('Input should', 'It should')}."
-    return _error("A wrong value", detail, source, address=owner, path=field_path)
-
-
-def _known(shape: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys that the mapping at `path` of a document of this shape may have."""
-    here: Any = shape
-    for segment in path:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            fields = {
-                info.alias or name: info.annotation for name, info in here.model_fields.items()
-            }
-            here = _not_none(fields.get(str(segment)))
-        else:  # a list or a map: whatever the segment, its items
-            here = _not_none(get_args(here)[-1]) if get_args(here) else None
-    if isinstance(here, type) and issubclass(here, BaseModel):
-        return [info.alias or name for name, info in here.model_fields.items()]
-    return []
-
-
-def _not_none(annotation: Any) -> Any:
-    """What an optional holds."""
-    if type(None) in get_args(annotation):
-        return next(a for a in get_args(annotation) if a is not type(None))
-    return annotation

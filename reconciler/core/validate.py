@@ -7,17 +7,17 @@ Source: docs/platform.md 1.3, 3.3, 3.5, 3.11, 5.4 and 7; docs/configuration.md.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import account
-from reconciler.core.configuration import Configuration, Declared, shown
+from reconciler.core.shapes import nearest, shown
 from reconciler.core.values import ABSENT, ROOT, Diagnostic, address, dotted, locate, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from reconciler.core.account import Violation
+    from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.values import Source
 
 WITHOUT_REALM: Final = "An account without a realm"
@@ -62,9 +62,8 @@ def _settings(
         yield _violation(declared, violation)
     zone = declared.settings.get("timezone")
     if isinstance(zone, str) and ("timezone",) not in refused and zone not in zones:
-        near = get_close_matches(zone, zones, n=1)
-        nearest = f' Nearest: "{near[0]}".' if near else ""
-        detail = f"{_quoted(declared, ('settings', 'timezone'), zone)} is no time zone.{nearest}"
+        quoted = _quoted(declared, ("settings", "timezone"), zone)
+        detail = f"{quoted} is no time zone.{nearest(zone, sorted(zones))}"
         yield _problem(declared, ("settings", "timezone"), "An unknown time zone", detail)
 
 
@@ -76,9 +75,7 @@ def _violation(declared: Declared, violation: Violation) -> Diagnostic:
         detail = f"{dotted(path)} must be given."
     elif violation.rule == "additionalProperties":
         known = account.known_keys(tuple(str(part) for part in violation.path[:-1]))
-        near = get_close_matches(name, known, n=1)
-        nearest = f' Nearest: "{near[0]}".' if near else ""
-        detail = f"{shown(name)}: {violation.message}{nearest}"
+        detail = f"{shown(name)}: {violation.message}{nearest(name, known)}"
     else:
         hint = ""
         if (
@@ -142,9 +139,8 @@ def _parents(configuration: Configuration) -> Iterator[Diagnostic]:
     settled: set[str] = {ROOT}
     for key, declared in configuration.accounts.items():
         if declared.parent != ROOT and declared.parent not in configuration.accounts:
-            near = get_close_matches(declared.parent, list(configuration.accounts), n=1)
-            nearest = f' Nearest: "{near[0]}".' if near else ""
-            detail = f"{shown(declared.parent)} is no account, nor `root`.{nearest}"
+            near = nearest(declared.parent, configuration.accounts)
+            detail = f"{shown(declared.parent)} is no account, nor `root`.{near}"
             yield _problem(declared, ("parent",), "An unknown parent", detail)
         path: list[str] = []
         current = key
