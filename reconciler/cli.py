@@ -166,6 +166,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     from reconciler import workflow
     from reconciler.render import jsondoc
 
+    if arguments.out is not None:
+        raise _Problem("plan --out: saved plans are not there yet")
+    if not arguments.refresh:
+        raise _Problem("plan --no-refresh: not there yet")
     project, options = _project(arguments)
     with _reporter() as reporter:
         plan = asyncio.run(workflow.plan(project, options, reporter.reading))
@@ -178,6 +182,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _apply(arguments: argparse.Namespace) -> int:
     from reconciler import workflow
 
+    if arguments.planfile is not None or arguments.plan_digest is not None:
+        raise _Problem("apply PLANFILE and --plan-digest: saved plans are not there yet")
     return _change(arguments, workflow.apply)
 
 
@@ -596,10 +602,19 @@ def _parser() -> _Parser:
     plan.add_argument(
         "--show-unmanaged", action="store_true", help="show live fields that nobody declared, too"
     )
+    plan.add_argument("--out", metavar="FILE", help="not there yet")
+    plan.add_argument(
+        "--refresh",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read the platform; --no-refresh is not there yet",
+    )
     apply = add("apply", _apply, "plan, ask, and change what differs", targeted, changing)
     apply.add_argument(
         "--fail-fast", action="store_true", help="begin nothing more after a failure"
     )
+    apply.add_argument("planfile", nargs="?", metavar="PLANFILE", help="not there yet")
+    apply.add_argument("--plan-digest", metavar="DIGEST", help="not there yet")
     add("destroy", _destroy, "delete all accounts under management", targeted, changing)
     add(
         "drift", _drift, "show what was changed behind Git's back; exit 2 if anything was", targeted

@@ -85,7 +85,10 @@ def test_installed_elsewhere_it_still_finds_its_examples(tmp_path: Path) -> None
 
 
 def test_what_is_not_there_yet_says_so() -> None:
-    for command in (["adopt"], ["unlock"], ["graph"], ["schema"], ["state", "pull"]):
+    for command in (
+        ["adopt"], ["unlock"], ["graph"], ["schema"], ["state", "pull"], ["plan", "--out", "x"],
+        ["plan", "--no-refresh"], ["apply", "x.json"], ["show", "x.json"],
+    ):  # fmt: skip
         ran = subprocess.run(
             [sys.executable, "-m", "reconciler", *command],
             capture_output=True,
