@@ -212,6 +212,8 @@ def _change(arguments: argparse.Namespace, flow: Flow) -> int:
 
 def _approved(plan: Plan, arguments: argparse.Namespace) -> bool:
     """Show the plan, and ask unless that was waived."""
+    from reconciler.render.safe import terminal
+
     if arguments.format != "json":
         _show_plan(plan, arguments)
     if plan.empty or arguments.auto_approve:
@@ -220,10 +222,8 @@ def _approved(plan: Plan, arguments: argparse.Namespace) -> bool:
         raise _Problem("there is no terminal to ask on, and no --auto-approve")
     wanted, question = "yes", "Apply this plan? Only `yes` is taken: "
     if arguments.command == "destroy":
-        wanted, question = (
-            plan.root,
-            f"Delete all this for good? Type the root account's id, {plan.root}: ",
-        )
+        wanted = plan.root_name
+        question = f"Delete all this for good? Type the root account's name, {terminal(wanted)}: "
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == wanted
 

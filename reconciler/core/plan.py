@@ -95,6 +95,7 @@ class Plan:
 
     state: State
     root: AccountId
+    root_name: str
     changes: tuple[Change, ...]
     silent: tuple[Change, ...]
     operations: tuple[Operation, ...]
@@ -145,6 +146,7 @@ def compute(
     return Plan(
         state=state,
         root=live.root,
+        root_name=live.accounts[live.root].name,
         changes=tuple(changes),
         silent=tuple(silent),
         operations=operations,
@@ -223,7 +225,8 @@ class _Decider:
         self.idents: dict[Key, Ident] = {
             key: self._ident(key, declared) for key, declared in configuration.accounts.items()
         }
-        self.keys = {ident: key for key, ident in self.idents.items()}
+        self.keys: dict[Ident, Key] = {r.id: key for key, r in self.records.items()}
+        self.keys |= {ident: key for key, ident in self.idents.items()}
         self._strangers: dict[str, Row] | None = None
 
     def _moved(self) -> dict[Key, AccountRecord]:
