@@ -154,7 +154,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
     def show() -> None:
         for diagnostic in diagnostics:
-            print(text.diagnostic(diagnostic))
+            print(text.diagnostic(diagnostic), file=sys.stderr)
         if configuration is not None:
             print(f"Valid. {len(configuration.accounts)} accounts.")
 

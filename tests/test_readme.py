@@ -48,7 +48,7 @@ def test_the_quickstart_prints_what_it_shows(tmp_path: Path) -> None:
             command, shell=True, cwd=directory, capture_output=True, text=True, check=False,
             env={**environment, "PATH": path},
         )  # fmt: skip
-        printed = ran.stdout.splitlines()
+        printed = (ran.stdout + (ran.stderr if ran.returncode else "")).splitlines()
         assert matches(expected, printed), f"$ {command}\n{ran.stdout}{ran.stderr}"
 
 

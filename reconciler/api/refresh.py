@@ -146,6 +146,8 @@ async def _descendants(client: Client, root: AccountId) -> dict[AccountId, Row]:
         if error.status != _TOO_LARGE:
             raise
         return await _paged(client, root, path)
+    if answer.next_start_key is not None:  # it came in pages all the same
+        return await _paged(client, root, path)
     return _rows(answer, root, path)
 
 

@@ -131,8 +131,8 @@ def test_nothing_outside_of_the_project_is_read(project: Project, include: str) 
     (project.directory / "link").symlink_to(outside)
     ended = project.run("validate")
     assert ended.code == 1
-    assert "reconciler.yaml:2:" in ended.out
-    assert "leads out of the project" in ended.out
+    assert "reconciler.yaml:2:" in ended.err
+    assert "leads out of the project" in ended.err
 
 
 def test_values_are_what_they_look_like_and_never_converted(
