@@ -595,26 +595,8 @@ def _parser() -> _Parser:
     init = add("init", _init, "make a project that plans against the embedded sandbox")
     init.add_argument("directory", nargs="?", default=".", metavar="DIR")
     add("validate", _validate, "check the files, offline and completely")
-    plan = add("plan", _plan, "show what apply would change", targeted)
-    plan.add_argument(
-        "--detailed-exitcode", action="store_true", help="exit 2 if there are changes"
-    )
-    plan.add_argument(
-        "--show-unmanaged", action="store_true", help="show live fields that nobody declared, too"
-    )
-    plan.add_argument("--out", metavar="FILE", help="not there yet")
-    plan.add_argument(
-        "--refresh",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="read the platform; --no-refresh is not there yet",
-    )
-    apply = add("apply", _apply, "plan, ask, and change what differs", targeted, changing)
-    apply.add_argument(
-        "--fail-fast", action="store_true", help="begin nothing more after a failure"
-    )
-    apply.add_argument("planfile", nargs="?", metavar="PLANFILE", help="not there yet")
-    apply.add_argument("--plan-digest", metavar="DIGEST", help="not there yet")
+    _add_plan(add("plan", _plan, "show what apply would change", targeted))
+    _add_apply(add("apply", _apply, "plan, ask, and change what differs", targeted, changing))
     add("destroy", _destroy, "delete all accounts under management", targeted, changing)
     add(
         "drift", _drift, "show what was changed behind Git's back; exit 2 if anything was", targeted
@@ -632,6 +614,30 @@ def _parser() -> _Parser:
     for name in ("adopt", "unlock", "graph", "schema"):
         add(name, _not_yet, "not there yet").add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     return parser
+
+
+def _add_plan(plan: _Parser) -> None:
+    plan.add_argument(
+        "--detailed-exitcode", action="store_true", help="exit 2 if there are changes"
+    )
+    plan.add_argument(
+        "--show-unmanaged", action="store_true", help="show live fields that nobody declared, too"
+    )
+    plan.add_argument("--out", metavar="FILE", help="not there yet")
+    plan.add_argument(
+        "--refresh",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read the platform; --no-refresh is not there yet",
+    )
+
+
+def _add_apply(apply: _Parser) -> None:
+    apply.add_argument(
+        "--fail-fast", action="store_true", help="begin nothing more after a failure"
+    )
+    apply.add_argument("planfile", nargs="?", metavar="PLANFILE", help="not there yet")
+    apply.add_argument("--plan-digest", metavar="DIGEST", help="not there yet")
 
 
 def _add_state(commands: argparse._SubParsersAction[_Parser], common: _Parser) -> None:

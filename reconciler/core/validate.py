@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from reconciler.core.account import Violation
     from reconciler.core.configuration import Configuration, Declared
-    from reconciler.core.values import Source
+    from reconciler.core.values import MaybeJson, Source
 
 WITHOUT_REALM: Final = "An account without a realm"
 """The summary of a warning that matters only until the account is there."""
@@ -93,7 +93,7 @@ def _violation(declared: Declared, violation: Violation) -> Diagnostic:
     return Diagnostic("error", summary, detail, address(declared.key), dotted(path), source)
 
 
-def _quoted(declared: Declared, path: Sequence[str | int], value: object) -> str:
+def _quoted(declared: Declared, path: Sequence[str | int], value: MaybeJson) -> str:
     """The value for an error text, unless it, or what encloses it, is sensitive."""
     texts = tuple(str(part) for part in path)
     if any(
@@ -101,7 +101,7 @@ def _quoted(declared: Declared, path: Sequence[str | int], value: object) -> str
         for hidden in declared.sensitive
     ):
         return "(sensitive)"
-    return shown(value)  # type: ignore[arg-type]
+    return shown(value)
 
 
 def _open(declared: Declared) -> Iterator[Diagnostic]:

@@ -152,7 +152,7 @@ def _field(field: FieldChange) -> JsonObject:
 
 def _side(side: Side) -> JsonValue:
     shown = safe.open_side(side)
-    return None if shown is ABSENT else shown  # type: ignore[return-value]
+    return None if shown is ABSENT else shown
 
 
 def _operation(operation: Operation, state: State) -> JsonObject:

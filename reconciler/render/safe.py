@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.configuration import masked_url
-from reconciler.core.values import ABSENT, JsonValue, Sensitive
+from reconciler.core.values import ABSENT, MaybeJson, Sensitive
 
 if TYPE_CHECKING:
     from reconciler.core.diff import Side
@@ -41,7 +41,7 @@ def value(side: Side) -> str:
     return terminal(json.dumps(plain, ensure_ascii=False))
 
 
-def open_side(side: Side) -> JsonValue | object:
+def open_side(side: Side) -> MaybeJson:
     """A value as any output may show it: of a sensitive one, a URL's harmless part at most."""
     if not isinstance(side, Sensitive):
         return side
