@@ -54,6 +54,9 @@ DEFAULT_STATE: Final = "state/reconciler.state.json"
 _INTERPOLATION = re.compile(r"\$\$\{|\$\{([^}]*)\}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IDENTITY = frozenset({("settings", "name"), ("settings", "realm")})
+"""What an account is shown as and found by, so that it can't be kept secret."""
+
 _RESERVED = ("VINIX_", "RECONCILER_")
 
 
@@ -179,10 +182,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """The value of a variable."""
+    """The value of a variable. `assumed`: nobody said that it is sensitive, but where it is from."""
 
     value: JsonValue = field(repr=False)
     sensitive: bool
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large
@@ -316,7 +320,7 @@ def _variable(
     from_environment = name not in given and text is not None
     sensitive = shape.sensitive if shape.sensitive is not None else from_environment
     try:
-        return Variable(_typed(value, default), sensitive)
+        return Variable(_typed(value, default), sensitive, assumed=shape.sensitive is None)
     except ValueError as error:
         raise _NoVariable(f"A wrong value for the variable {name}", f"{error}.") from error
 
@@ -547,6 +551,17 @@ def _declared_id(
         return None
 
 
+def _shown_all_the_same(draft: Declared, path: FieldPath) -> Diagnostic:
+    detail = (
+        "Its variable comes from the environment, so it counts as sensitive; but accounts are shown by"
+        " their name and found by their realm. Declare the variable `sensitive: false`."
+    )
+    source = draft.place(path)
+    return Diagnostic(
+        "warning", "A value that is shown", detail, address(draft.key), dotted(path), source
+    )
+
+
 class _Filler:
     """Replaces interpolations and notes which values are sensitive."""
 
@@ -589,8 +604,15 @@ class _Filler:
                         )
                     )
                     continue
-                if origin is not None:
+                if here in _IDENTITY and self._assumed(origin):
+                    diagnostics.append(_shown_all_the_same(draft, here))
+                elif origin is not None:
                     sensitive[here] = origin or f"{address(draft.key)}.{dotted(here)}"
+
+    def _assumed(self, origin: str | None) -> bool:
+        """Whether a value is sensitive only because its variable came from the environment."""
+        variable = self.variables.get((origin or "").removeprefix("var."))
+        return variable is not None and variable.assumed
 
     def _value(self, key: Key, value: JsonValue) -> tuple[JsonValue, str | None]:
         """The value filled in, and its origin if it is sensitive ("" if that is the file)."""

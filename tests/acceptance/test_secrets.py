@@ -146,7 +146,7 @@ def test_a_refusal_that_repeats_the_value_shows_no_secret(
     world.create("stranger", world.create("elsewhere"), realm=taken)
     monkeypatch.setenv("VINIX_ACCOUNT_ID", world.create("branch"))
     monkeypatch.setenv("RECONCILER_VAR_secret", taken)
-    variables: JsonObject = {"secret": {"default": ""}}
+    variables: JsonObject = {"secret": {"default": "", "sensitive": True}}
     project.declare({"acme": {"realm": "${var.secret}"}}, variables=variables)
     refused = leaks.run("apply", "--auto-approve")
     assert refused.code == 1  # what identifies an account can't be a secret
@@ -164,7 +164,7 @@ def test_a_wrong_value_that_is_secret_is_not_quoted(
             "other": {"name": "acme", "caller_id": {"external": {"number": "${var.secret}" * 4}}},
             "third": {"realm": "${var.secret}"},
         },
-        variables={"secret": None},
+        variables={"secret": {"sensitive": True}},
     )
     wrong = leaks.run("plan")
     assert wrong.code == 1

@@ -114,6 +114,18 @@ def test_the_nearest_source_of_a_variable_wins(
     assert bool(found[0].accounts["a"].sensitive) is (value in "er")
 
 
+def test_a_name_from_the_environment_is_taken_with_a_warning_and_a_secret_one_refused(
+    loaded: Load,
+) -> None:
+    text = "variables: {v: {env: MY_V%s}}\naccounts: {a: {settings: {name: '${var.v}', realm: a.example.com}}}\n"
+    found = loaded({"reconciler.yaml": text % ""}, {}, {"MY_V": "Acme"})
+    assert settings(found)["name"] == "Acme"
+    assert [d.summary for d in found[1]] == ["A value that is shown"]
+    for said, expected in ((", sensitive: true", ["A sensitive name"]), (", sensitive: false", [])):
+        found = loaded({"reconciler.yaml": text % said}, {}, {"MY_V": "Acme"})
+        assert [d.summary for d in found[1]] == expected
+
+
 def test_text_from_outside_takes_the_type_of_the_default(loaded: Load) -> None:
     text = "variables: {n: {default: 60}}\naccounts: {a: {settings: {name: A, realm: a.example.com, topup: {threshold: '${var.n}'}}}}\n"
     assert settings(loaded({"reconciler.yaml": text}, {"n": "5"}))["topup"] == {"threshold": 5}
