@@ -758,4 +758,4 @@ def _drop(document: JsonObject, path: FieldPath) -> None:
 
 async def _pause(attempt: int) -> None:
     """Wait before the next attempt: exponential, full jitter."""
-    await asyncio.sleep(random.uniform(0, _PAUSE * 2 ** (attempt - 1)))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, _PAUSE * 2 ** (attempt - 1)))  # noqa: S311 - jitter, no secret

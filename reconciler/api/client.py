@@ -265,7 +265,7 @@ class Gate:
 
 def _backoff(attempt: int) -> float:
     """Seconds to wait before attempt + 1: exponential, full jitter (docs/platform.md 6.1)."""
-    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1)))  # noqa: S311
+    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1)))  # noqa: S311 - jitter, no secret
 
 
 class Client:
@@ -419,7 +419,7 @@ class Client:
         method, path, status = what.method, what.path, response.status_code
         envelope = _envelope(text)
         request_id = response.headers.get("X-Request-ID", request_id)[:64]
-        if not 200 <= status < 300:  # noqa: PLR2004
+        if not 200 <= status < 300:  # noqa: PLR2004 - the successes
             free = not what.secretive and (self._token or "\n").encode() not in text
             raise _error(what, response, envelope, request_id, free=free)
         if envelope is None or "data" not in envelope or envelope.get("status") == "error":
