@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import yaml
@@ -44,6 +45,8 @@ _NOT_TEXT = frozenset(["", "~", "t", "f", "n", *_NUMERIC_START])
 """How an unquoted scalar begins that may be anything but a string."""
 
 _MERGE = "<<"
+_END = yaml.MappingEndEvent
+_SCALAR = yaml.ScalarEvent
 
 
 class Malformed(Exception):
@@ -59,13 +62,9 @@ def parse(file: str, data: bytes) -> tuple[list[JsonValue], list[Diagnostic]]:
 
     `file` is the name that positions carry. An empty document is None.
     """
-    if len(data) > MAX_BYTES:
-        found = f"The file has {len(data):,} bytes; {MAX_BYTES:,} are allowed. Split it."
-        return [], [_problem("A file that is too large", found, Source(file, 1, 1))]
     builder = _Builder(file)
     try:
-        text = _decode(file, data)
-        documents = builder.documents(text)
+        documents = builder.documents(text_of(file, data))
     except Malformed as error:
         return [], [*builder.diagnostics, error.diagnostic]
     return documents, builder.diagnostics
@@ -96,20 +95,53 @@ def _problem(summary: str, detail: str, source: Source) -> Diagnostic:
     return Diagnostic("error", summary, detail, source=source)
 
 
-def _decode(file: str, data: bytes) -> str:
-    """UTF-8 text without the byte order mark. Raises: Malformed."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+def text_of(file: str, data: bytes) -> str:
+    """The UTF-8 text of a file, without the byte order mark, with nothing in it that can't be seen.
+
+    Raises: Malformed.
+    """
+    if len(data) > MAX_BYTES:
+        detail = f"The file has more than {MAX_BYTES:,} bytes. Split it."
+        raise Malformed(_problem("A file that is too large", detail, Source(file, 1, 1)))
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or b"\0" in data[:2]:
         detail = "The file is UTF-16 or UTF-32; only UTF-8 is allowed. Save it as UTF-8."
         raise Malformed(_problem("An encoding that is not UTF-8", detail, Source(file, 1, 1)))
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        place = _after(file, data[: error.start].decode("utf-8-sig"))
         detail = f"Byte 0x{data[error.start]:02x} is not UTF-8. Save the file as UTF-8."
+        raise Malformed(_problem("Bytes that are not UTF-8", detail, place)) from error
+    if found := _UNSEEN.search(text):
+        detail = f"U+{ord(found[0]):04X} {_why(found[0])}"
         raise Malformed(
-            _problem("Bytes that are not UTF-8", detail, Source(file, line, column))
-        ) from error
+            _problem("A forbidden character", detail, _after(file, text[: found.start()]))
+        )
+    return text
+
+
+def _why(character: str) -> str:
+    escape = f'Write "\\u{ord(character):04x}" if it is meant.'
+    if character in "\x85\u2028\u2029":
+        return f"ends the line for some readers only. {escape}"
+    if _BIDI.fullmatch(character):
+        return f"shows text in another order than it has. {escape}"
+    return "may not stand in a file. Remove it."
+
+
+def _after(file: str, text: str) -> Source:
+    """The place right behind `text`."""
+    lines = _LINE_END.split(text)
+    return Source(file, len(lines), len(lines[-1]) + 1)
+
+
+_LINE_END = re.compile("\r\n|\r|\n")
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSEEN = re.compile(
+    f"[\x85\u2028\u2029\ufeff\U000e0000-\U000e007f]|{_BIDI.pattern}"
+    "|[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""What YAML forbids, and what reviewers can't see though it changes how a text is read."""
 
 
 class _Builder:
@@ -126,10 +158,7 @@ class _Builder:
         self.next: Callable[[], Any]
 
     def documents(self, text: str) -> list[JsonValue]:
-        try:
-            parser = yaml.CSafeLoader(text)
-        except yaml.reader.ReaderError as error:
-            raise self._unreadable(error, text) from error
+        parser = yaml.CSafeLoader(text)
         self.next = parser.get_event
         found: list[JsonValue] = []
         try:
@@ -143,8 +172,6 @@ class _Builder:
                     found.append(self._value(event, _position(event), 1)[0])
         except yaml.MarkedYAMLError as error:
             raise self._syntax(error) from error
-        except yaml.reader.ReaderError as error:
-            raise self._unreadable(error, text) from error
         finally:
             parser.dispose()
 
@@ -212,14 +239,17 @@ class _Builder:
         node = MappingNode(self.file, at)
         merged: list[tuple[JsonValue, int]] = []
         deepest = 0
-        following = self.next
-        scalar_event = yaml.ScalarEvent
-        while not isinstance(event := following(), yaml.MappingEndEvent):
-            key_at = _position(event)
+        following, mark = self.next, node.marks.append
+        while not isinstance(event := following(), _END):
+            start = (
+                event.start_mark
+            )  # here and below `_position`, without the call: a million times
+            key_at = ((start.line + 1) << 24) | (start.column + 1)
             key, plain = self._key(event, key_at)
             event = following()
-            value_at = _position(event)
-            if type(event) is scalar_event and event.tag is None and not event.anchor:
+            start = event.start_mark
+            value_at = ((start.line + 1) << 24) | (start.column + 1)
+            if type(event) is _SCALAR and event.tag is None and not event.anchor:
                 # The common case of what `_value` does, without its calls: half of the time.
                 self.nodes += 1
                 deepest = deepest or 1
@@ -238,7 +268,8 @@ class _Builder:
                 self._report(f"The key {key!r} declared twice", detail, key_at)
             else:
                 node[key] = value
-                node.marks[key] = (key_at << 48) | value_at
+                mark(key_at)
+                mark(value_at)
         for value, value_at in merged:
             self._merge(node, value, value_at)
         return node, deepest
@@ -253,7 +284,7 @@ class _Builder:
         if plain and event.value[:1] in _NOT_TEXT and not isinstance(_lenient(event.value), str):
             detail = f"{event.value or 'nothing'} is no string unless it is quoted. Quote it."
             self._report("A key that is no string", detail, at)
-        return event.value, plain
+        return intern(event.value), plain  # few keys make up most of all: each is kept once
 
     def _merge(self, node: MappingNode, value: JsonValue, at: int) -> None:
         """Add what a merge key brings: what stands in the mapping itself wins, then the first."""
@@ -262,10 +293,9 @@ class _Builder:
             if not isinstance(source, MappingNode):
                 self._report("A merge key without a mapping", "<< takes mappings: `<<: *name`.", at)
                 continue
-            for key, inner in source.items():
+            for key, inner, key_at, value_at in source.entries():
                 if key not in node:
-                    node[key] = inner
-                    node.marks[key] = source.marks[key]
+                    node.add(key, inner, key_at, value_at)
 
     def _sequence(self, at: int, depth: int) -> tuple[SequenceNode, int]:
         node = SequenceNode(self.file, at)
@@ -297,22 +327,6 @@ class _Builder:
         )
         context = f" ({error.context})" if error.context else ""
         return Malformed(_problem("Broken YAML", f"{error.problem}{context}.", source))
-
-    def _unreadable(self, error: yaml.reader.ReaderError, text: str) -> Malformed:
-        """A character that YAML forbids, found again: the parser tells its place in bytes at best."""
-        for line, content in enumerate(text.split("\n"), 1):
-            for column, character in enumerate(content, 1):
-                if not _PRINTABLE.fullmatch(character):
-                    detail = f"U+{ord(character):04X} may not stand in YAML. Remove it."
-                    return Malformed(
-                        _problem("A forbidden character", detail, Source(self.file, line, column))
-                    )
-        return Malformed(_problem("Unreadable text", str(error.reason), Source(self.file, 1, 1)))
-
-
-_PRINTABLE = re.compile(
-    "[\t\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
 
 
 def _position(event: Any) -> int:

@@ -8,24 +8,30 @@ make the tool read another variable or a file outside the project, but for a var
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from reconciler.config import nodes
+from reconciler.config import files, nodes
+from reconciler.config.rows import read_rows
 from reconciler.core import configuration
+from reconciler.core.assembly import Table, assemble
 from reconciler.core.configuration import Configuration, Invalid, Settings
 from reconciler.core.shapes import IncludedShape, ProjectShape, check_shape
-from reconciler.core.values import Diagnostic, JsonValue, MappingNode, Source
+from reconciler.core.values import Diagnostic, JsonValue, MappingNode, Source, locate
+from reconciler.core.variables import read_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from reconciler.core.variables import Row
 
 FILE: Final = "reconciler.yaml"
 SANDBOX: Final = "sandbox:"
 SANDBOX_FILE: Final = ".reconciler/sandbox.db"
+_NEEDED: Final = ("include", "variables", "accounts_from")
+"""Keys without which what else would be found could be false."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -115,10 +121,13 @@ class Project:
 
 def open_project(directory: Path, environment: Mapping[str, str]) -> Project:
     """Read `reconciler.yaml`. Raises: Invalid if there is nothing in it to go on with."""
-    path = directory / FILE
-    if not path.is_file():
+    if not (directory / FILE).is_file():
         detail = f"There is none in {directory}. `reconciler init` makes a project; -C names its directory."
         raise Invalid([Diagnostic("error", f"No {FILE}", detail)])
+    try:
+        path = files.inside(directory, FILE)
+    except files.Unreadable as error:
+        raise Invalid([_unreadable(FILE, error)]) from error
     documents, problems = _documents(path, FILE, ProjectShape)
     if not documents or "version" not in documents[0]:
         raise Invalid(problems)
@@ -136,20 +145,25 @@ def load(
     `given` are the variables from the command line. Unreadable files and missing variables end
     it, since what else would be found could be false. Raises: Invalid.
     """
-    documents, diagnostics, whole = _included(project)
+    included, diagnostics, whole = _included(project)
     diagnostics += project.problems
-    variables, wrong = configuration.read_variables(project.node, given, project.environment)
-    if wrong or not whole:
-        raise Invalid([*diagnostics, *wrong])
-    assembled, wrong = configuration.assemble(
-        project.node, [*project.more, *documents], project.settings, variables
-    )
+    documents = [*project.more, *included]
+    tables, unread = _tables(project, [project.node, *documents])
+    variables, wrong = read_variables(project.node, given, project.environment)
+    diagnostics += [*unread, *wrong]
+    if unread or not whole or any(found.severity == "error" for found in wrong):
+        raise Invalid(diagnostics)
+    assembled, wrong = assemble(project.node, documents, project.settings, variables, tables)
     return assembled, [*diagnostics, *wrong]
 
 
 def variable_file(path: Path) -> dict[str, JsonValue]:
     """The values in a `--var-file`. Raises: Invalid."""
-    documents, diagnostics = nodes.parse(str(path), _read(path, str(path)))
+    try:
+        data = files.read(path)
+    except files.Unreadable as error:
+        raise Invalid([_unreadable(str(path), error)]) from error
+    documents, diagnostics = nodes.parse(str(path), data)
     if not diagnostics and (len(documents) != 1 or not isinstance(documents[0], MappingNode)):
         detail = "A variable file is one mapping of names to values."
         diagnostics = [
@@ -169,56 +183,55 @@ def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic], bo
     """The included documents, what is wrong with them, and whether every file could be read."""
     documents: list[MappingNode] = []
     diagnostics: list[Diagnostic] = []
-    files: dict[Path, None] = {}
-    whole = not any(
-        (problem.path or "").startswith(("include", "variables")) for problem in project.problems
-    )
+    found: set[Path] = set()
+    whole = not any((problem.path or "").startswith(_NEEDED) for problem in project.problems)
     for pattern, source in project.settings.include:
         try:
-            found = _files(project.directory, pattern)
-        except ValueError as error:
+            found.update(files.named(project.directory, pattern))
+        except files.Unreadable as error:
+            detail = f"{error}"
             diagnostics.append(
-                Diagnostic("error", "A wrong include", f"{error}", path="include", source=source)
+                Diagnostic("error", "A wrong include", detail, path="include", source=source)
             )
-            whole = False
-            continue
-        files.update(dict.fromkeys(found))
-    for path in sorted(files):
-        name = path.relative_to(project.directory).as_posix()
-        read, wrong = _documents(path, name, IncludedShape)
+    whole = whole and not diagnostics
+    root = project.directory.resolve()
+    for path in sorted(found - {root / FILE}):
+        read, wrong = _documents(path, path.relative_to(root).as_posix(), IncludedShape)
         documents += read
         diagnostics += wrong
         whole = whole and bool(read)
+    whole = whole and not any((found.path or "").startswith(_NEEDED) for found in diagnostics)
     return documents, diagnostics, whole
 
 
-def _files(directory: Path, pattern: str) -> list[Path]:
-    """The files that `pattern` names. Raises: ValueError with the reason if it is no good."""
-    root = directory.resolve()
-    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
-        raise ValueError(
-            f'"{pattern}" leads out of the project; only files inside it can be included.'
-        )
-    if any(character in pattern for character in "*?["):
-        found = [path for path in sorted(directory.glob(pattern)) if path.is_file()]
-    elif (directory / pattern).is_dir():
-        found = sorted(
-            path
-            for path in (directory / pattern).rglob("*")
-            if fnmatch(path.name, "*.y*ml") and path.is_file()
-        )
-    else:
-        found = [directory / pattern]
-        if not found[0].is_file():
-            raise ValueError(f'"{pattern}" is no file and no directory of the project.')
-    if not found:
-        raise ValueError(f'"{pattern}" matches no file. Remove it, or correct it.')
-    for path in found:
-        if root not in path.resolve().parents:
-            raise ValueError(
-                f'"{path.relative_to(directory)}" leads out of the project through a link.'
-            )
-    return [path for path in found if path != directory / FILE]
+def _tables(
+    project: Project, documents: Sequence[MappingNode]
+) -> tuple[list[Table], list[Diagnostic]]:
+    """The rows that `accounts_from` names, and what is wrong with their files."""
+    tables: list[Table] = []
+    diagnostics: list[Diagnostic] = []
+    for document in documents:
+        blocks = document.get("accounts_from", [])
+        for block in blocks if isinstance(blocks, list) else [blocks]:
+            if isinstance(block, MappingNode):
+                rows, wrong = _rows(project.directory, block)
+                tables.append(Table(block, rows))
+                diagnostics += wrong
+    return tables, diagnostics
+
+
+def _rows(directory: Path, block: MappingNode) -> tuple[list[Row], list[Diagnostic]]:
+    name, types = str(block["file"]), block.get("types")
+    try:
+        data = files.read(files.inside(directory, name))
+    except files.Unreadable as error:
+        source = locate(block, ("file",))
+        path = "accounts_from.file"
+        return [], [Diagnostic("error", "A wrong data file", f"{error}", path=path, source=source)]
+    columns = (
+        {column: str(kind) for column, kind in types.items()} if isinstance(types, dict) else {}
+    )
+    return read_rows(name, data, columns)
 
 
 def _documents(
@@ -226,9 +239,9 @@ def _documents(
 ) -> tuple[list[MappingNode], list[Diagnostic]]:
     """The documents of a file whose shape is right. The first of reconciler.yaml is the project's."""
     try:
-        data = _read(path, name)
-    except Invalid as error:
-        return [], list(error.diagnostics)
+        data = files.read(path)
+    except files.Unreadable as error:
+        return [], [_unreadable(name, error)]
     documents, diagnostics = nodes.parse(name, data)
     if not documents and not diagnostics:
         documents = [None]
@@ -238,16 +251,8 @@ def _documents(
     return [document for document in documents if isinstance(document, MappingNode)], diagnostics
 
 
-def _read(path: Path, name: str) -> bytes:
-    try:
-        if path.stat().st_size > nodes.MAX_BYTES:
-            return b" " * (nodes.MAX_BYTES + 1)
-        return path.read_bytes()
-    except OSError as error:
-        detail = f"{error.strerror}."
-        raise Invalid(
-            [Diagnostic("error", "An unreadable file", detail, source=Source(name, 1, 1))]
-        ) from error
+def _unreadable(name: str, error: files.Unreadable) -> Diagnostic:
+    return Diagnostic("error", "An unreadable file", f"{error}", source=Source(name, 1, 1))
 
 
 def _check_url(url: str, source: Source | None) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import account
-from reconciler.core.configuration import has_credentials
 from reconciler.core.state import SENSITIVE, applied_leaves, is_masked, masked
 from reconciler.core.values import (
     ABSENT,
@@ -25,6 +24,7 @@ from reconciler.core.values import (
     leaves,
     value_at,
 )
+from reconciler.core.variables import has_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

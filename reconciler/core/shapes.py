@@ -10,9 +10,17 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
 
 from reconciler.core.values import (
+    ABSENT,
     Diagnostic,
     JsonValue,
     MappingNode,
@@ -23,7 +31,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 DURATION: Final = r"^[0-9]+(ms|s|m)$"
 
@@ -41,11 +49,15 @@ class _Shape(BaseModel):
 class ApiShape(_Shape):
     """How the platform is reached."""
 
-    url: str | None = Field(
-        None, description="Base URL ending in the version; `sandbox:` is the embedded sandbox."
+    url: str = Field(
+        "",
+        min_length=1,
+        description="Base URL ending in the version; `sandbox:` is the embedded sandbox.",
     )
-    account_id: str | None = Field(
-        None, description="Root of what is managed; default: the account of the credentials."
+    account_id: str = Field(
+        "",
+        min_length=1,
+        description="Root of what is managed; default: the account of the credentials.",
     )
     concurrency: int = Field(16, ge=1, le=256, description="Requests in flight at most.")
     timeout: str = Field(
@@ -66,14 +78,29 @@ class VariableShape(_Shape):
     """A variable that `${var.NAME}` stands for."""
 
     default: Any = Field(None, description="The value if nothing else gives one.")
-    env: str | None = Field(
-        None, description="Name of an environment variable that may give the value."
+    env: str = Field(
+        "",
+        min_length=1,
+        description="Name of an environment variable that may give the value.",
     )
-    sensitive: bool | None = Field(
-        None,
-        description="Whether outputs mask it; true by default if it comes from the environment.",
+    sensitive: bool = Field(
+        default=False,
+        description="Whether outputs mask it; if not said, only what the environment gave.",
     )
-    description: str | None = Field(None, description="What it is for.")
+    description: str = Field("", description="What it is for.")
+
+
+def _or_interpolation(value: object, check: Callable[[object], object]) -> object:
+    """Let an interpolation pass: what it stands for is judged when it is filled in."""
+    return value if isinstance(value, str) and "${" in value else check(value)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | dict) else value
+
+
+ListOrOne = Annotated[list[str], BeforeValidator(_as_list)]
+Flag = Annotated[bool, WrapValidator(_or_interpolation)]
 
 
 class LifecycleShape(_Shape):
@@ -82,25 +109,51 @@ class LifecycleShape(_Shape):
     ignore_changes: list[str] = Field(
         [], description="Settings that are set at creation and never after."
     )
-    prevent_destroy: bool = Field(default=False, description="Forbids to delete the account.")
+    prevent_destroy: Flag = Field(default=False, description="Forbids to delete the account.")
 
 
-class BlockShape(_Shape):
+class _Shared(_Shape):
+    """What all blocks have in common."""
+
+    parent: str = Field("root", description="Key of the parent account, or `root`.")
+    reseller: Flag = Field(
+        default=False, description="Whether the account is a reseller; absent: not managed."
+    )
+    settings: dict[str, Any] = Field({}, description="The account document.")
+    lifecycle: LifecycleShape = Field(
+        LifecycleShape(), description="How changes of the account are treated."
+    )
+
+
+class _Extending(_Shape):
+    extends: list[str] = Field([], description="Templates below this one, merged in order.")
+
+
+class BlockShape(_Shared, _Extending):
     """What defaults, templates and accounts have in common."""
 
-    extends: list[str] = Field([], description="Templates below this one, merged in order.")
-    parent: str | None = Field(None, description="Key of the parent account, or `root`.")
-    reseller: bool | None = Field(
-        None, description="Whether the account is a reseller; absent: not managed."
-    )
-    settings: dict[str, Any] | None = Field(None, description="The account document.")
-    lifecycle: LifecycleShape | None = Field(None, description="How changes are treated.")
+
+class _Adopting(_Shared):
+    id: str = Field("", min_length=1, description="Id of an existing account to adopt.")
 
 
-class AccountShape(BlockShape):
+class AccountShape(_Adopting, BlockShape):
     """An account."""
 
-    id: str | None = Field(None, description="Id of an existing account to adopt.")
+
+class _Rows(_Shape):
+    file: str = Field(description="CSV file, or YAML file with a list of mappings.")
+    key: str = Field(description="Key of the account that a row makes: `${row.code}`.")
+    template: ListOrOne = Field(
+        [], description="Template below these accounts, or several, merged in order."
+    )
+    types: dict[str, Literal["boolean", "integer", "number"]] = Field(
+        {}, description="Columns of a CSV file that are not text."
+    )
+
+
+class AccountsFromShape(_Adopting, _Rows):
+    """Accounts made from the rows of a file; `${row.COLUMN}` stands for a cell in any value."""
 
 
 class SafetyShape(_Shape):
@@ -130,33 +183,34 @@ class RemovedShape(_Shape):
     destroy: bool = Field(description="false: forget it and leave it alone; true: delete it.")
 
 
+class _Settings(_Shape):
+    """What stands in `reconciler.yaml` alone."""
+
+    version: Annotated[int, Field(ge=1, le=1)] = Field(description="Version of this format: 1.")
+    api: ApiShape = Field(ApiShape(), description="How the platform is reached.")
+    state: str = Field("", min_length=1, description="Where state is kept: a path.")
+    include: list[str] = Field([], description="Files, directories and globs of further files.")
+    safety: SafetyShape = Field(SafetyShape(), description="How much one run may change.")
+    variables: dict[str, VariableShape | None] = Field(
+        {}, description="What `${var.NAME}` stands for."
+    )
+    defaults: BlockShape = Field(BlockShape(), description="What lies under every account.")
+
+
 class IncludedShape(_Shape):
     """A file named by `include`."""
 
-    accounts: dict[str, AccountShape | None] | None = Field(
-        None, description="The accounts, by key."
+    templates: dict[str, BlockShape] = Field({}, description="What accounts can extend.")
+    accounts: dict[str, AccountShape] = Field({}, description="The accounts, by key.")
+    accounts_from: Annotated[list[AccountsFromShape], BeforeValidator(_as_list)] = Field(
+        [], description="Accounts made from the rows of files: one such block, or a list of them."
     )
-    templates: dict[str, BlockShape | None] | None = Field(
-        None, description="What accounts can extend."
-    )
-    moved: list[MovedShape] | None = Field(None, description="Keys that were changed.")
-    removed: list[RemovedShape] | None = Field(None, description="Accounts that leave the YAML.")
+    moved: list[MovedShape] = Field([], description="Keys that were changed.")
+    removed: list[RemovedShape] = Field([], description="Accounts that leave the YAML.")
 
 
-class ProjectShape(IncludedShape):
+class ProjectShape(IncludedShape, _Settings):
     """`reconciler.yaml`."""
-
-    version: Annotated[int, Field(ge=1, le=1)] = Field(description="Version of this format: 1.")
-    api: ApiShape | None = Field(None, description="How the platform is reached.")
-    state: str | None = Field(None, description="Where state is kept: a path.")
-    include: list[str] | None = Field(
-        None, description="Files, directories and globs of further files."
-    )
-    variables: dict[str, VariableShape | None] | None = Field(
-        None, description="What `${var.NAME}` stands for."
-    )
-    defaults: BlockShape | None = Field(None, description="What lies under every account.")
-    safety: SafetyShape | None = Field(None, description="How much one run may change.")
 
 
 # --- judging a document ----------------------------------------------------------------------
@@ -169,63 +223,80 @@ def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diag
     """
     if not isinstance(node, MappingNode):
         found = "nothing" if node is None else shown(node)
-        source = Source(file, 1, 1)
-        return [
-            problem(
-                "A file without content",
-                f"Found {found}; expected a mapping with {_keys(shape)}.",
-                source,
-            )
-        ]
+        detail = f"Found {found}; expected a mapping with {_keys(shape)}."
+        return [problem("A file without content", detail, locate(node, ()) or Source(file, 1, 1))]
     try:
         shape.model_validate(node)
     except ValidationError as error:
-        wrong = error.errors(include_url=False)
-        diagnostics = [_shape_problem(node, shape, found) for found in wrong]
-        for mistake in wrong:
-            _take_out(node, mistake["loc"])
-        return diagnostics
-    return []
+        wrong = [(_place(node, found["loc"]), found) for found in error.errors(include_url=False)]
+    else:
+        return []
+    diagnostics = [_shape_problem(node, shape, *found) for found in wrong]
+    for path, _ in wrong:
+        _take_out(node, path)
+    return diagnostics
+
+
+def _place(node: MappingNode, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Take from pydantic's path what is no place in the document: the index of a lone block."""
+    if path[0] == "accounts_from" and isinstance(node.get("accounts_from"), dict):
+        path = path[:1] + path[2:]
+    if "template" in path and isinstance(walk(node, path[:-1]), str):
+        path = path[:-1]
+    return tuple(part for part in path if part != "[key]")
 
 
 def _take_out(node: JsonValue, path: Sequence[str | int]) -> None:
     """Remove what is wrong; all of an account whose templates are not known, or of a list."""
-    if path[0] in ("moved", "removed"):
+    if path[0] in ("moved", "removed", "accounts_from"):
         path = path[:1]
     elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
         path = path[:2]
     while path:
         inner = walk(node, path[:-1])
-        if isinstance(inner, dict) and path[-1] in inner:
-            del inner[str(path[-1])]
+        if isinstance(inner, MappingNode) and path[-1] in inner:
+            inner.remove(str(path[-1]))
             return
         path = path[:-1]
 
 
-def _shape_problem(node: MappingNode, shape: type[BaseModel], found: Any) -> Diagnostic:
-    path: tuple[str | int, ...] = found["loc"]
-    unknown = found["type"] == "extra_forbidden"
-    source = locate(node, path, key=unknown)
+def _shape_problem(
+    node: MappingNode, shape: type[BaseModel], path: tuple[str | int, ...], found: Any
+) -> Diagnostic:
     owner = (
         f"{path[0]}.{path[1]}" if path[0] in ("accounts", "templates") and len(path) > 1 else None
     )
+    unknown = found["type"] == "extra_forbidden"
+    summary, detail = _told(shape, path, found)
     field_path = dotted(path[2:] if owner else path)
-    if unknown:
+    source = locate(node, path, key=unknown)
+    return problem(summary, detail, source, address=owner, path=field_path or None)
+
+
+def _told(shape: type[BaseModel], path: tuple[str | int, ...], found: Any) -> tuple[str, str]:
+    kind = found["type"]
+    if kind == "extra_forbidden":
         known = _known(shape, path[:-1])
-        detail = f"Allowed are {', '.join(known)}.{nearest(str(path[-1]), known)}"
-        return problem(
-            f"An unknown key {shown(path[-1])}", detail, source, address=owner, path=field_path
-        )
-    if found["type"] == "missing":
-        return problem(
-            "A missing key",
-            f"{dotted(path)} must be given.",
-            source,
-            address=owner,
-            path=field_path,
-        )
-    detail = f"Found {shown(found['input'])}. {found['msg'].replace('Input should', 'It should')}."
-    return problem("A wrong value", detail, source, address=owner, path=field_path)
+        near = nearest(str(path[-1]), known)
+        return f"An unknown key {shown(path[-1])}", f"Allowed are {', '.join(known)}.{near}"
+    if kind == "missing":
+        return "A missing key", f"{dotted(path)} must be given."
+    expected = _EXPECTED.get(kind, found["msg"].replace("Input should", "It should") + ".")
+    if found["input"] is None:
+        name = shown(path[-1])
+        return f"A key without a value: {name}", f"{expected} Take the key out if nothing is meant."
+    return "A wrong value", f"Found {shown(found['input'])}. {expected}"
+
+
+_EXPECTED: Final = {
+    "bool_type": "It should be true or false.",
+    "dict_type": "It should be a mapping.",
+    "int_type": "It should be an integer.",
+    "list_type": "It should be a list.",
+    "model_type": "It should be a mapping.",
+    "string_too_short": "It should not be empty.",
+    "string_type": "It should be a string: quote it.",
+}
 
 
 def _known(shape: type[BaseModel], path: Sequence[str | int]) -> list[str]:
@@ -255,15 +326,15 @@ def _keys(shape: type[BaseModel]) -> str:
     return ", ".join(info.alias or name for name, info in shape.model_fields.items())
 
 
-def walk(node: JsonValue, path: Sequence[str | int]) -> JsonValue:
-    """What stands at `path` below `node`; None if nothing does."""
+def walk(node: JsonValue, path: Sequence[str | int]) -> MaybeJson:
+    """What stands at `path` below `node`; unlike `value_at`, it may lead into lists."""
     for segment in path:
         if isinstance(node, dict) and segment in node:
             node = node[str(segment)]
         elif isinstance(node, list) and isinstance(segment, int) and segment < len(node):
             node = node[segment]
         else:
-            return None
+            return ABSENT
     return node
 
 

@@ -7,14 +7,15 @@ Source: docs/platform.md 1.3, 3.3, 3.5, 3.11, 5.4 and 7; docs/configuration.md.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import account
-from reconciler.core.shapes import nearest, shown
-from reconciler.core.values import ABSENT, ROOT, Diagnostic, address, dotted, locate, value_at
+from reconciler.core.shapes import nearest, shown, walk
+from reconciler.core.values import ABSENT, ROOT, Diagnostic, address, dotted, value_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from reconciler.core.account import Violation
     from reconciler.core.configuration import Configuration, Declared
@@ -43,14 +44,29 @@ def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagno
     `zones` are the names of the time zones there are.
     """
     diagnostics: list[Diagnostic] = []
-    for declared in configuration.accounts.values():
-        diagnostics += _settings(declared, zones, extra_fields=configuration.settings.extra_fields)
+    extra_fields = configuration.settings.extra_fields
+    for declared in (*configuration.accounts.values(), *configuration.spare):
+        diagnostics += _settings(declared, zones, extra_fields=extra_fields)
         diagnostics += _open(declared)
         diagnostics += _warnings(declared)
     diagnostics += _parents(configuration)
     diagnostics += _collisions(configuration)
     diagnostics += _leaving(configuration)
-    return sorted(diagnostics, key=Diagnostic.sort_key)
+    return folded(diagnostics)
+
+
+def folded(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """In order of place; what a template does wrong in many accounts is told once, with their number."""
+    groups: dict[tuple[object, ...], list[Diagnostic]] = {}
+    for found in sorted(diagnostics, key=Diagnostic.sort_key):
+        same = (found.source, found.path, found.summary, found.detail)
+        groups.setdefault(same if found.source else (id(found),), []).append(found)
+    return [
+        replace(first, detail=f"{first.detail} ({len(others)} more accounts have it from here.)")
+        if others
+        else first
+        for first, *others in groups.values()
+    ]
 
 
 def _settings(
@@ -59,6 +75,8 @@ def _settings(
     refused = set()
     for violation in account.violations(declared.settings, extra_fields=extra_fields):
         refused.add(violation.path[:1])
+        if violation.rule == "required" and declared.section != "accounts":
+            continue  # an account that extends it can say so
         yield _violation(declared, violation)
     zone = declared.settings.get("timezone")
     if isinstance(zone, str) and ("timezone",) not in refused and zone not in zones:
@@ -87,10 +105,11 @@ def _violation(declared: Declared, violation: Violation) -> Diagnostic:
         found = ABSENT if violation.value is ABSENT else violation.value
         detail = f"Found {_quoted(declared, path, found)}. {violation.message}{hint}"
     if violation.rule == "required":
-        source = locate(declared.layers[-1].block, path[:-1], key=True) or declared.source
+        found = walk(declared.layers[-1].block, path[:-1]) is not ABSENT
+        source = declared.place(path[:-1], key=True) if found else declared.source
     else:
         source = declared.place(path, key=violation.rule == "additionalProperties")
-    return Diagnostic("error", summary, detail, address(declared.key), dotted(path), source)
+    return Diagnostic("error", summary, detail, declared.address, dotted(path), source)
 
 
 def _quoted(declared: Declared, path: Sequence[str | int], value: MaybeJson) -> str:
@@ -129,9 +148,12 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
                 f" Say so: lifecycle: {{ignore_changes: [{dotted(path)}]}}."
             )
             yield _problem(declared, full, "A field that the platform writes", detail, warning=True)
+    if declared.section != "accounts":
+        return
     if "realm" not in declared.settings and declared.id is None:
         detail = "After a lost answer the new account could be found again by its name alone. Declare a realm."
-        yield _problem(declared, ("settings",), WITHOUT_REALM, detail, warning=True)
+        where = (declared.address, "settings.realm", declared.source)
+        yield Diagnostic("warning", WITHOUT_REALM, detail, *where)
 
 
 def _parents(configuration: Configuration) -> Iterator[Diagnostic]:
@@ -220,4 +242,4 @@ def _problem(
 ) -> Diagnostic:
     severity: Literal["error", "warning"] = "warning" if warning else "error"
     source: Source = declared.place(path)
-    return Diagnostic(severity, summary, detail, address(declared.key), dotted(tuple(path)), source)
+    return Diagnostic(severity, summary, detail, declared.address, dotted(tuple(path)), source)

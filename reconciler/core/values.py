@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, NewType, TypeAlias, cast
@@ -109,8 +110,9 @@ class Source:
 class MappingNode(dict[str, JsonValue]):
     """A mapping as it stands in a file: a plain dict that also knows where each key stands.
 
-    `marks` holds, per key, the positions of key and value packed into one integer: a hundred
-    thousand accounts have millions of keys, and an object for each would cost gigabytes.
+    `marks` holds two packed positions per entry, of key and value, in the order of the entries: a
+    hundred thousand accounts have millions of keys, and an object for each would cost gigabytes.
+    Entries come and go by `add` and `remove` alone.
     """
 
     __slots__ = ("file", "mark", "marks")
@@ -119,15 +121,37 @@ class MappingNode(dict[str, JsonValue]):
         super().__init__()
         self.file = file
         self.mark = mark
-        self.marks: dict[str, int] = {}
+        self.marks = array("Q")
+
+    def add(self, key: str, value: JsonValue, key_mark: int, value_mark: int) -> None:
+        """Put a further entry behind the others."""
+        self[key] = value
+        self.marks.append(key_mark)
+        self.marks.append(value_mark)
+
+    def remove(self, key: str) -> None:
+        """Take an entry out."""
+        at = 2 * self._number(key)
+        del self.marks[at : at + 2]
+        del self[key]
+
+    def entries(self) -> Iterator[tuple[str, JsonValue, int, int]]:
+        """Each key and value with their marks, in order."""
+        keys, values = self.marks[::2], self.marks[1::2]
+        return ((k, self[k], at, to) for k, at, to in zip(self, keys, values, strict=True))
 
     def key_source(self, key: str) -> Source:
         """Where the key stands; the mapping itself if it has no such key."""
-        return unpack(self.file, self.marks[key] >> 48 if key in self.marks else self.mark)
+        return unpack(self.file, self.marks[2 * self._number(key)] if key in self else self.mark)
 
     def value_source(self, key: str) -> Source:
         """Where the key's value stands; the mapping itself if it has no such key."""
-        return unpack(self.file, self.marks.get(key, self.mark))
+        return unpack(
+            self.file, self.marks[2 * self._number(key) + 1] if key in self else self.mark
+        )
+
+    def _number(self, key: str) -> int:
+        return next(number for number, name in enumerate(self) if name == key)
 
 
 class SequenceNode(list[JsonValue]):
@@ -139,7 +163,7 @@ class SequenceNode(list[JsonValue]):
         super().__init__()
         self.file = file
         self.mark = mark
-        self.marks: list[int] = []
+        self.marks = array("Q")
 
 
 def pack(line: int, column: int) -> int:

@@ -10,8 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.configuration import masked_url
 from reconciler.core.values import ABSENT, MaybeJson, Sensitive
+from reconciler.core.variables import masked_url
 
 if TYPE_CHECKING:
     from reconciler.core.diff import Side

@@ -1,0 +1,116 @@
+"""Data files to rows: CSV with a header, or a YAML list of mappings.
+
+Source: docs/configuration.md, "Accounts from data".
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from reconciler.config import nodes
+from reconciler.core.shapes import nearest, problem, shown
+from reconciler.core.values import JsonValue, MappingNode, SequenceNode, Source, locate
+from reconciler.core.variables import Row, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from reconciler.core.values import Diagnostic
+
+
+def read_rows(
+    name: str, data: bytes, types: Mapping[str, str]
+) -> tuple[list[Row], list[Diagnostic]]:
+    """The rows of a file, and what is wrong with it. `types`: CSV columns that are not text."""
+    if name.endswith(".csv"):
+        reader = _Csv(name, types)
+        try:
+            return list(reader.rows(nodes.text_of(name, data))), reader.diagnostics
+        except nodes.Malformed as error:
+            return [], [*reader.diagnostics, error.diagnostic]
+    documents, diagnostics = nodes.parse(name, data)
+    if diagnostics:
+        return [], diagnostics
+    rows = [row for document in documents for row in _items(document)]
+    wrong = [row for row in rows if not isinstance(row, MappingNode)]
+    if wrong or not rows:
+        detail = (
+            f"Found {shown(wrong[0] if wrong else None)}; expected a list of mappings, one or more."
+        )
+        place = locate(wrong[0] if wrong else documents[0] if documents else None, ())
+        return [], [problem("A malformed data file", detail, place or Source(name, 1, 1))]
+    return [
+        Row(row, locate(row, ()) or Source(name, 1, 1)) for row in rows if isinstance(row, dict)
+    ], []
+
+
+def _items(document: JsonValue) -> list[JsonValue]:
+    return document if isinstance(document, SequenceNode) else [document]
+
+
+class _Csv:
+    """Reads one CSV file. Every cell is text as it stands, but for the columns in `types`."""
+
+    def __init__(self, name: str, types: Mapping[str, str]) -> None:
+        self.name = name
+        self.types = types
+        self.diagnostics: list[Diagnostic] = []
+
+    def rows(self, text: str) -> Iterator[Row]:
+        columns: list[str] = []
+        any_row = False
+        for line, cells in self._records(text):
+            if not columns:
+                columns = cells
+                self._check_columns(columns)
+            elif len(cells) != len(columns):
+                detail = f"Found {len(cells)} cells; the header has {len(columns)}: {', '.join(columns)}."
+                self._report("A row that does not fit the header", detail, line)
+            else:
+                any_row = True
+                values = {
+                    column: self._cell(column, cell, line)
+                    for column, cell in zip(columns, cells, strict=True)
+                }
+                yield Row(values, Source(self.name, line, 1))
+        if not any_row and not self.diagnostics:
+            detail = "Expected a header, and a row per account. Remove the file, or fill it."
+            self._report("A data file without rows", detail, 1)
+
+    def _records(self, text: str) -> Iterator[tuple[int, list[str]]]:
+        """Each record that is not blank, with the line on which it begins."""
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        line = 1
+        try:
+            for cells in reader:
+                if cells:
+                    yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as error:
+            self._report("Broken CSV", f"{error}.", line)
+
+    def _check_columns(self, columns: list[str]) -> None:
+        for number, column in enumerate(columns, 1):
+            if not column.strip():
+                self._report("A column without a name", f"Column {number} of the header.", 1)
+            elif column in columns[: number - 1]:
+                detail = (
+                    f"{shown(column)} is column {columns.index(column) + 1} and column {number}."
+                )
+                self._report("A column declared twice", detail, 1)
+        for column in self.types:
+            if column not in columns:
+                detail = f"`types` has {shown(column)}; the file has {', '.join(columns)}.{nearest(column, columns)}"
+                self._report("An unknown column", detail, 1)
+
+    def _cell(self, column: str, cell: str, line: int) -> JsonValue:
+        try:
+            return typed(cell, self.types[column]) if column in self.types else cell
+        except ValueError as error:
+            self._report("A wrong cell", f"{column}: found {shown(cell)}; it {error}.", line)
+            return None
+
+    def _report(self, summary: str, detail: str, line: int) -> None:
+        self.diagnostics.append(problem(summary, detail, Source(self.name, line, 1)))

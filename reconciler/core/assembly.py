@@ -1,0 +1,343 @@
+"""The user's files to a `Configuration`: gathered, merged, and filled in.
+
+The way: accounts, templates and the rest are gathered from all documents; rows of data files become
+accounts; then every account is made of its layers (defaults, templates in order, the account
+itself), and its interpolations are replaced.
+
+Source: docs/configuration.md, "Merging", "Interpolation".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from reconciler.core.configuration import (
+    Configuration,
+    Declared,
+    Layer,
+    Lifecycle,
+    Moved,
+    Removed,
+    Section,
+    Settings,
+)
+from reconciler.core.shapes import nearest, problem, shown
+from reconciler.core.values import (
+    ROOT,
+    AccountId,
+    Diagnostic,
+    FieldPath,
+    JsonObject,
+    JsonValue,
+    Key,
+    MappingNode,
+    Source,
+    account_id,
+    address,
+    dotted,
+    is_key,
+    locate,
+    parse_path,
+    unpack,
+)
+from reconciler.core.variables import Filler, Row, Variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_IDENTITY: Final = (("settings", "name"), ("settings", "realm"))
+"""What an account is shown as and found by, so that it can't be kept secret."""
+
+_NOTHING: Final[Mapping[FieldPath, str]] = MappingProxyType({})
+_PLAIN_LIFECYCLE: Final = Lifecycle()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A block of `accounts_from`, and the rows of the file that it names."""
+
+    block: MappingNode
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block of accounts or templates, and where its key stands. Aliases share one `node`."""
+
+    node: MappingNode
+    source: Source
+    row: Row | None = None
+
+    @property
+    def extends(self) -> tuple[str, JsonValue]:
+        """The templates below it, and the key they stand under."""
+        name = "template" if "file" in self.node else "extends"
+        value = self.node.get(name, [])
+        return name, [value] if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """What all files hold together, each thing once."""
+
+    accounts: dict[str, _Block]
+    templates: dict[str, _Block]
+    moved: list[Moved]
+    removed: dict[str, Removed]
+    diagnostics: list[Diagnostic]
+
+
+def assemble(
+    project: MappingNode,
+    files: Sequence[MappingNode],
+    settings: Settings,
+    variables: Mapping[str, Variable],
+    tables: Sequence[Table],
+) -> tuple[Configuration, list[Diagnostic]]:
+    """Everything the files say, and what is wrong with it. Shapes were checked."""
+    blocks = _gather([project, *files])
+    filler = Filler(variables)
+    _gather_rows(tables, filler, blocks)
+    assembly = _Assembly(project.get("defaults"), blocks, filler)
+    accounts = {key: assembly.account(key) for key in sorted(blocks.accounts)}
+    spare = assembly.spare()
+    unused = (_unused(project, name) for name in variables if name not in filler.used)
+    configuration = Configuration(
+        settings, accounts, tuple(blocks.moved), blocks.removed, variables, spare
+    )
+    return configuration, [*blocks.diagnostics, *unused]
+
+
+def _unused(project: MappingNode, name: str) -> Diagnostic:
+    detail = f"${{var.{name}}} stands in no account and in no template. Take the variable out."
+    source = locate(project, ("variables", name), key=True)
+    return Diagnostic("warning", f"A variable that nothing uses: {name}", detail, source=source)
+
+
+def _gather(documents: Sequence[MappingNode]) -> _Blocks:
+    blocks = _Blocks({}, {}, [], {}, [])
+    for document in documents:
+        for section, into in (("accounts", blocks.accounts), ("templates", blocks.templates)):
+            named = document.get(section)
+            for key, block, at, _ in named.entries() if isinstance(named, MappingNode) else ():
+                if isinstance(block, MappingNode):
+                    found = _Block(block, unpack(document.file, at))
+                    _gather_block(section, key, found, into, blocks.diagnostics)
+        _gather_lists(document, blocks)
+    return blocks
+
+
+def _gather_block(
+    section: str,
+    key: str,
+    block: _Block,
+    into: dict[str, _Block],
+    diagnostics: list[Diagnostic],
+) -> None:
+    if not is_key(key) or (section == "accounts" and key == ROOT):
+        detail = (
+            f"Found {shown(key)}; allowed are letters, digits, _ and -, beginning with a letter or"
+            " digit, 64 at most; not `root`."
+        )
+        diagnostics.append(problem("A malformed key", detail, block.source))
+    elif key in into:
+        first = into[key].source
+        detail = f"It stands at {first} already. Remove one of the two."
+        name = f"{section}.{key}"
+        diagnostics.append(problem(f"{name} declared twice", detail, block.source, address=name))
+    else:
+        into[key] = block
+
+
+def _gather_rows(tables: Sequence[Table], filler: Filler, blocks: _Blocks) -> None:
+    """Make an account block of each row of each table."""
+    for table in tables:
+        expression = str(table.block["key"])
+        for row in table.rows:
+            try:
+                key = filler.text(expression, "", row)
+            except ValueError as error:
+                blocks.diagnostics.append(problem("A row without a key", f"{error}", row.source))
+                continue
+            if not isinstance(key, str):
+                detail = f"{expression} is {shown(key)} here. A key is a string: quote it."
+                blocks.diagnostics.append(problem("A malformed key", detail, row.source))
+                continue
+            block = _Block(table.block, row.source, row)
+            _gather_block("accounts", key, block, blocks.accounts, blocks.diagnostics)
+
+
+def _gather_lists(document: MappingNode, blocks: _Blocks) -> None:
+    for index, entry in enumerate(_list(document.get("moved"))):
+        source = locate(document, ("moved", index)) or Source(document.file, 1, 1)
+        blocks.moved.append(Moved(str(entry["from"]), str(entry["to"]), source))
+    for index, entry in enumerate(_list(document.get("removed"))):
+        source = locate(document, ("removed", index)) or Source(document.file, 1, 1)
+        key = str(entry["account"])
+        if key in blocks.removed:
+            detail = f"It stands at {blocks.removed[key].source} already. Remove one of the two."
+            blocks.diagnostics.append(
+                problem("An account removed twice", detail, source, address=address(key))
+            )
+        blocks.removed[key] = Removed(key, entry["destroy"] is True, source)
+
+
+def _list(value: JsonValue) -> list[JsonObject]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+class _Assembly:
+    """Makes accounts of their layers. What blocks have in common is merged once, and shared."""
+
+    def __init__(self, defaults: JsonValue, blocks: _Blocks, filler: Filler) -> None:
+        self.blocks = blocks
+        self.filler = filler
+        self.bottom = (Layer("default", defaults),) if isinstance(defaults, MappingNode) else ()
+        self.bases: dict[tuple[str, ...], JsonObject] = {}
+        self.extended: set[str] = set()
+
+    def account(self, key: Key) -> Declared:
+        """The account of that key."""
+        block = self.blocks.accounts[key]
+        return self._declared(Layer("account", block.node), block, _draft(key, block, "accounts"))
+
+    def spare(self) -> tuple[Declared, ...]:
+        """The templates that no account extends; the defaults, if there is nothing else."""
+        found = []
+        for key in sorted(self.blocks.templates.keys() - self.extended):
+            block = self.blocks.templates[key]
+            layer = Layer(f"template {key}", block.node)
+            found.append(self._declared(layer, block, _draft(key, block, "templates")))
+        if self.bottom and not found and not self.blocks.accounts:
+            node = self.bottom[0].block
+            block = _Block(node, locate(node, ()) or Source(node.file, 1, 1))
+            draft = replace(_draft("", block, "defaults"), layers=self.bottom)
+            found.append(self._filled(draft, ()))
+        return tuple(found)
+
+    def _declared(self, layer: Layer, block: _Block, draft: Declared) -> Declared:
+        above = (draft.key,) if draft.section == "templates" else ()
+        below = (*self.bottom, *self._templates(draft, block, above))
+        return self._filled(replace(draft, layers=(*below, layer)), below)
+
+    def _templates(self, draft: Declared, block: _Block, above: tuple[str, ...]) -> Iterator[Layer]:
+        """The layers below `block`, lowest first: each template stands on those it extends itself."""
+        path, extends = block.extends
+        for index, name in enumerate(map(str, extends) if isinstance(extends, list) else []):
+            if name in self.blocks.templates and name not in above:
+                self.extended.add(name)
+                template = self.blocks.templates[name]
+                yield from self._templates(draft, template, (*above, name))
+                yield Layer(f"template {name}", template.node)
+                continue
+            source = locate(block.node, (path, index)) or locate(block.node, (path,))
+            if name in above:
+                circle = " -> ".join([*above[above.index(name) :], name])
+                self._problem(draft, "Templates in a circle", f"{circle}.", source, path)
+            else:
+                near = nearest(name, self.blocks.templates)
+                detail = f"{shown(name)} is no template.{near}"
+                self._problem(draft, "An unknown template", detail, source, path)
+
+    def _filled(self, draft: Declared, below: tuple[Layer, ...]) -> Declared:
+        merged = _laid(self._base(below), draft.layers[-1].block)
+        merged, notes = self.filler.fill(merged, draft.key, draft.row)
+        for path, reason in notes.problems:
+            summary = "A broken interpolation"
+            self._problem(draft, summary, reason, draft.place(path), dotted(path))
+        for path in _IDENTITY:
+            if self.filler.assumed(notes.sensitive.get(path, "")):
+                del notes.sensitive[path]
+                self.blocks.diagnostics.append(_shown_all_the_same(draft, path))
+        block: JsonObject = {"settings": merged.get("settings", {})}
+        if "reseller" in merged:
+            block["reseller"] = self._flag(draft, merged["reseller"], ("reseller",))
+        return replace(
+            draft,
+            parent=str(merged.get("parent", ROOT)),
+            block=block,
+            sensitive=notes.sensitive or _NOTHING,
+            lifecycle=self._lifecycle(draft, merged.get("lifecycle")),
+            id=self._id(draft, merged.get("id")),
+        )
+
+    def _base(self, layers: tuple[Layer, ...]) -> JsonObject:
+        """What the layers are together."""
+        if not layers:
+            return {}
+        names = tuple(layer.origin for layer in layers)
+        if names not in self.bases:
+            self.bases[names] = _laid(self._base(layers[:-1]), layers[-1].block)
+        return self.bases[names]
+
+    def _flag(self, draft: Declared, value: JsonValue, path: FieldPath) -> bool:
+        if not isinstance(value, bool):
+            quoted = "(sensitive)" if path in draft.sensitive else shown(value)
+            detail = f"Found {quoted}. It should be true or false."
+            self._problem(draft, "A wrong value", detail, draft.place(path), dotted(path))
+        return value is True
+
+    def _lifecycle(self, draft: Declared, block: JsonValue) -> Lifecycle:
+        if not isinstance(block, dict):
+            return _PLAIN_LIFECYCLE
+        paths: list[FieldPath] = []
+        listed = block.get("ignore_changes")
+        for index, text in enumerate(listed if isinstance(listed, list) else []):
+            try:
+                paths.append(("settings", *parse_path(str(text).removeprefix("settings."))))
+            except ValueError as error:
+                source = draft.place(("lifecycle", "ignore_changes", index))
+                detail = f"{shown(text)}: {error}."
+                path = "lifecycle.ignore_changes"
+                self._problem(draft, "A malformed path", detail, source, path)
+        kept = block.get("prevent_destroy", False)
+        return Lifecycle(tuple(paths), self._flag(draft, kept, ("lifecycle", "prevent_destroy")))
+
+    def _id(self, draft: Declared, text: JsonValue) -> AccountId | None:
+        if text is None:
+            return None
+        try:
+            return account_id(text)
+        except ValueError as error:
+            self._problem(draft, "A malformed account id", f"{error}.", draft.place(("id",)), "id")
+            return None
+
+    def _problem(
+        self, draft: Declared, summary: str, detail: str, source: Source | None, path: str
+    ) -> None:
+        found = problem(summary, detail, source, address=draft.address, path=path)
+        self.blocks.diagnostics.append(found)
+
+
+def _draft(key: Key, block: _Block, section: Section) -> Declared:
+    return Declared(
+        key, ROOT, {}, _NOTHING, _PLAIN_LIFECYCLE, (), block.source, row=block.row, section=section
+    )
+
+
+def _laid(below: JsonObject, above: JsonObject) -> JsonObject:
+    """`above` laid over `below`: mappings merge deeply, all else replaces.
+
+    What only one of the two has is shared, so that neither may be changed afterwards.
+    """
+    if not below:
+        return above
+    merged = dict(below)
+    for name, value in above.items():
+        inner = below.get(name)
+        both = isinstance(value, dict) and isinstance(inner, dict)
+        merged[name] = _laid(inner, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _shown_all_the_same(draft: Declared, path: FieldPath) -> Diagnostic:
+    detail = (
+        "Its variable comes from the environment, so it counts as sensitive; but accounts are shown by"
+        " their name and found by their realm. Declare the variable `sensitive: false`."
+    )
+    source = draft.place(path)
+    return Diagnostic(
+        "warning", "A value that is shown", detail, draft.address, dotted(path), source
+    )
