@@ -1,0 +1,213 @@
+"""The command line: which commands there are, and what each takes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from reconciler import __version__
+from reconciler.cli import files, rehearsal, runs, state
+from reconciler.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but wrong arguments are exit 1: 2 means that there are changes."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.FAILED, f"{self.prog}: {message}\n")
+
+
+def parser() -> _Parser:
+    """The parser of the whole command line."""
+    parser = _Parser(
+        prog="reconciler",
+        description="Terraform for telephony reseller accounts: declare, plan, apply, detect drift.",
+        epilog="Exit: 0 done, 1 failed, 2 changes or drift, 3 refused, 4 locked, 5 partly applied.",
+    )
+    parser.add_argument("--version", action="version", version=f"reconciler {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = _common()
+    targeted = _targeted()
+    changing = _changing()
+
+    def add(
+        name: str,
+        run: Callable[[argparse.Namespace], int],
+        text: str,
+        *parents: _Parser,
+    ) -> _Parser:
+        command = commands.add_parser(name, help=text, description=text, parents=[common, *parents])
+        command.set_defaults(run=run)
+        return command
+
+    init = add("init", files.init, "make a project that plans against the embedded sandbox")
+    init.add_argument("directory", nargs="?", default=".", metavar="DIR")
+    add("validate", files.validate, "check the files, offline and completely")
+    _add_plan(add("plan", runs.plan, "show what apply would change", targeted))
+    _add_apply(add("apply", runs.apply, "plan, ask, and change what differs", targeted, changing))
+    add("destroy", runs.destroy, "delete all accounts under management", targeted, changing)
+    add(
+        "drift",
+        runs.drift,
+        "show what was changed behind Git's back; exit 2 if anything was",
+        targeted,
+    )
+    imports = add("import", runs.import_, "take an existing account under management", _locking())
+    imports.add_argument("key", metavar="KEY")
+    imports.add_argument("id", metavar="ID")
+    _add_state(commands, common)
+    show = add("show", files.show, "show the state")
+    show.add_argument("planfile", nargs="?", metavar="PLANFILE")
+    _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
+    demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
+    demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
+    add("version", files.version, "print the version")
+    for name in ("adopt", "unlock", "graph", "schema"):
+        add(name, files.not_yet, "not there yet").add_argument(
+            "rest", nargs="*", help=argparse.SUPPRESS
+        )
+    return parser
+
+
+def _add_plan(plan: _Parser) -> None:
+    plan.add_argument(
+        "--detailed-exitcode", action="store_true", help="exit 2 if there are changes"
+    )
+    plan.add_argument(
+        "--show-unmanaged", action="store_true", help="show live fields that nobody declared, too"
+    )
+    plan.add_argument("--out", metavar="FILE", help="not there yet")
+    plan.add_argument(
+        "--refresh",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read the platform; --no-refresh is not there yet",
+    )
+
+
+def _add_apply(apply: _Parser) -> None:
+    apply.add_argument(
+        "--fail-fast", action="store_true", help="begin nothing more after a failure"
+    )
+    apply.add_argument("planfile", nargs="?", metavar="PLANFILE", help="not there yet")
+    apply.add_argument("--plan-digest", metavar="DIGEST", help="not there yet")
+
+
+def _add_state(commands: argparse._SubParsersAction[_Parser], common: _Parser) -> None:
+    group = commands.add_parser("state", help="look at the state").add_subparsers(
+        dest="state_command", required=True, metavar="COMMAND"
+    )
+    listing = group.add_parser("list", help="the addresses in state", parents=[common])
+    listing.set_defaults(run=state.state_list, command="state list")
+    show = group.add_parser("show", help="one account in state", parents=[common])
+    show.add_argument("address", metavar="ADDR")
+    show.set_defaults(run=state.state_show, command="state show")
+    for name in ("mv", "rm", "pull", "push"):
+        later = group.add_parser(name, help="not there yet", parents=[common])
+        later.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+        later.set_defaults(run=files.not_yet, command=f"state {name}")
+
+
+def _common() -> _Parser:
+    common = _Parser(add_help=False)
+    group = common.add_argument_group("common options")
+    group.add_argument("-C", "--chdir", default=".", metavar="DIR", help="the project's directory")
+    group.add_argument(
+        "--var", action="append", default=[], metavar="NAME=VALUE", help="the value of a variable"
+    )
+    group.add_argument(
+        "--var-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="values of variables, as YAML",
+    )
+    group.add_argument("--format", choices=("text", "json"), default="text", help="what stdout is")
+    group.add_argument(
+        "--report",
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="write the document there, too",
+    )
+    group.add_argument("--no-color", action="store_true", help="no colour (NO_COLOR does the same)")
+    group.add_argument(
+        "--parallelism", type=_positive, metavar="N", help="requests in flight at most"
+    )
+    group.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="warning"
+    )
+    group.add_argument("--log-file", metavar="FILE", help="log there instead of to stderr")
+    return common
+
+
+def _targeted() -> _Parser:
+    targeted = _Parser(add_help=False)
+    targeted.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        metavar="ADDR",
+        help="this account and what it depends on, alone",
+    )
+    targeted.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="LIMITS",
+        help="delete=2,demote=1,update=100%%,reparent",
+    )
+    return targeted
+
+
+def _locking() -> _Parser:
+    locking = _Parser(add_help=False)
+    locking.add_argument(
+        "--lock-timeout", default="0s", metavar="TIME", help="wait so long for another run: 30s"
+    )
+    return locking
+
+
+def _changing() -> _Parser:
+    changing = _Parser(add_help=False, parents=[_locking()])
+    changing.add_argument("--auto-approve", action="store_true", help="don't ask")
+    changing.add_argument("--events", metavar="FILE", help="append a JSON line per step")
+    return changing
+
+
+def _add_sandbox(sandbox: _Parser) -> None:
+    sandbox.add_argument("--port", type=int, default=0, help="default: any free one")
+    sandbox.add_argument(
+        "--seed-accounts", type=int, default=0, metavar="N", help="begin with a tree of N accounts"
+    )
+    sandbox.add_argument("--latency", type=int, default=0, metavar="MS", help="every answer waits")
+    sandbox.add_argument(
+        "--view-lag", type=int, default=0, metavar="MS", help="lists show changes later"
+    )
+    sandbox.add_argument("--faults", metavar="FILE", help="rules for a bad day")
+    sandbox.add_argument("--data", metavar="FILE", help="keep everything there; default: in memory")
+    sandbox.add_argument("--dialect", choices=("release", "head"), default="release")
+    sandbox.add_argument("--error-format", choices=("kazoo", "vinix"), default="kazoo")
+    sandbox.add_argument(
+        "--superduper",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether the root may promote",
+    )
+    sandbox.add_argument(
+        "--rate-limit",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether 429 happens",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError("a positive number is needed")
+    return int(text)

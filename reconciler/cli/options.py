@@ -1,0 +1,86 @@
+"""The words of a command line as the values that the workflow takes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.cli.exits import Problem
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from reconciler.config.project import Project
+    from reconciler.core.state import State
+    from reconciler.workflow import Options
+
+
+def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
+    """The project and the options that a command line names. Raises: Problem, Invalid."""
+    from reconciler.config.project import open_project, variable_file, with_concurrency
+    from reconciler.workflow import Options
+
+    variables = {}
+    for path in arguments.var_file:
+        variables.update(variable_file(Path(path)))
+    for assignment in arguments.var:
+        name, separator, value = assignment.partition("=")
+        if not separator:
+            raise Problem(f"--var takes NAME=VALUE, not {assignment!r}")
+        variables[name] = value
+    options = Options(
+        variables=variables,
+        targets=frozenset(_target(target) for target in getattr(arguments, "target", [])),
+        allow=_allowed(getattr(arguments, "allow", [])),
+        fail_fast=getattr(arguments, "fail_fast", False),
+        lock_timeout=seconds(getattr(arguments, "lock_timeout", "0s")),
+        command=f"reconciler {arguments.command}",
+    )
+    project = open_project(Path(arguments.chdir), dict(os.environ))
+    if arguments.parallelism:
+        project = with_concurrency(project, arguments.parallelism)
+    return project, options
+
+
+def _target(text: str) -> str:
+    key = text.removeprefix("accounts.")
+    if key == text:
+        raise Problem(f"--target takes an address, accounts.KEY, not {text!r}")
+    return key
+
+
+def _allowed(texts: Sequence[str]) -> Mapping[str, int]:
+    """`delete=2,demote=1,update=100%` and `reparent`."""
+    allowed: dict[str, int] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        name, _, number = part.partition("=")
+        if part == "reparent":
+            allowed[part] = 1
+        elif name in ("delete", "demote", "update") and number.removesuffix("%").isdigit():
+            allowed[name] = int(number.removesuffix("%"))
+        else:
+            raise Problem(f"--allow takes delete=N, demote=N, update=N% and reparent, not {part!r}")
+    return allowed
+
+
+def seconds(text: str) -> float:
+    """A duration in seconds. Raises: Problem."""
+    from reconciler.core.configuration import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise Problem(f"{text!r}: {error}") from error
+
+
+def read_state(arguments: argparse.Namespace) -> State | None:
+    """The state; None if there is none yet. Raises: Invalid, Unusable."""
+    from reconciler import workflow
+    from reconciler.core.configuration import Invalid
+
+    project, _ = project_of(arguments)
+    if project.problems:
+        raise Invalid(project.problems)
+    return workflow.backend(project).read()

@@ -1,0 +1,83 @@
+"""Where the outcome of a command goes: stdout, stderr, reports."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from reconciler.core.plan import Plan
+    from reconciler.core.values import Diagnostic, JsonObject
+    from reconciler.render.progress import Reporter
+
+
+def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> None:
+    """Diagnostics to stderr; with --format json, as the one document on stdout too."""
+    from reconciler.render import jsondoc, text
+
+    for diagnostic in diagnostics:
+        print(text.diagnostic(diagnostic), file=sys.stderr)
+    errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
+    if errors > 1:
+        print(f"{errors} errors.", file=sys.stderr)
+    if getattr(arguments, "format", "text") == "json":
+        print_json(jsondoc.failure(arguments.command, diagnostics))
+
+
+def output(
+    arguments: argparse.Namespace, build: Callable[[], JsonObject], show: Callable[[], None]
+) -> None:
+    """The outcome of a command as it was asked for; the document is built only if it was."""
+    from reconciler.render.jsondoc import dumps
+
+    if arguments.format != "json":
+        show()
+    if arguments.format == "json" or arguments.report:
+        text = dumps(build())
+        if arguments.format == "json":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        for name in arguments.report:
+            Path(name).write_text(text, encoding="utf-8")
+
+
+def print_json(document: JsonObject) -> None:
+    """One JSON document on stdout."""
+    from reconciler.render.jsondoc import dumps
+
+    sys.stdout.write(dumps(document))
+    sys.stdout.flush()
+
+
+def paint_for(arguments: argparse.Namespace) -> Callable[[str, str], str]:
+    """Colour if stdout is a terminal and nobody minds."""
+    from reconciler.render.text import coloured, plain
+
+    wanted = sys.stdout.isatty() and not arguments.no_color and not os.environ.get("NO_COLOR")
+    return coloured if wanted else plain
+
+
+def show_plan(plan: Plan, arguments: argparse.Namespace) -> None:
+    """A plan on stdout, what is odd about it on stderr."""
+    from reconciler.render import text
+
+    for diagnostic in plan.diagnostics:
+        print(text.diagnostic(diagnostic), file=sys.stderr)
+    paint = paint_for(arguments)
+    if sys.stdout.isatty():
+        print(text.tree(plan, paint))
+    print(text.plan(plan, paint, unmanaged=getattr(arguments, "show_unmanaged", False)), end="")
+    sys.stdout.flush()
+
+
+def reporting(events: TextIO | None = None) -> Reporter:
+    """What tells on stderr how far a run is."""
+    from reconciler.render.progress import Reporter
+
+    bar = sys.stderr.isatty() and not os.environ.get("CI")
+    return Reporter(sys.stderr, bar=bar, events=events)

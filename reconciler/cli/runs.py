@@ -1,0 +1,162 @@
+"""Commands that look at the platform, and those that change it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from reconciler.cli.exits import INTERRUPTED, Exit, Problem
+from reconciler.cli.options import project_of
+from reconciler.cli.output import output, paint_for, print_json, reporting, show_plan
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Coroutine
+
+    from reconciler.core.plan import Plan
+    from reconciler.workflow import Applied
+
+    Flow = Callable[..., Coroutine[None, None, Applied]]
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Show what apply would change."""
+    from reconciler import workflow
+    from reconciler.render import jsondoc
+
+    if arguments.out is not None:
+        raise Problem("plan --out: saved plans are not there yet")
+    if not arguments.refresh:
+        raise Problem("plan --no-refresh: not there yet")
+    project, options = project_of(arguments)
+    with reporting() as reporter:
+        plan = asyncio.run(workflow.plan(project, options, reporter.reading))
+    output(arguments, lambda: jsondoc.plan(plan), lambda: show_plan(plan, arguments))
+    if plan.refusals:
+        return Exit.REFUSED
+    return Exit.CHANGES if arguments.detailed_exitcode and not plan.empty else Exit.DONE
+
+
+def apply(arguments: argparse.Namespace) -> int:
+    """Plan, ask, and change what differs."""
+    from reconciler import workflow
+
+    if arguments.planfile is not None or arguments.plan_digest is not None:
+        raise Problem("apply PLANFILE and --plan-digest: saved plans are not there yet")
+    return _change(arguments, workflow.apply)
+
+
+def destroy(arguments: argparse.Namespace) -> int:
+    """Delete all accounts under management, or the targets."""
+    from reconciler import workflow
+
+    return _change(arguments, workflow.destroy)
+
+
+def _change(arguments: argparse.Namespace, flow: Flow) -> int:
+    """Apply and destroy: plan, show, ask, do."""
+    from reconciler.render.progress import opened
+    from reconciler.workflow import Hooks
+
+    project, options = project_of(arguments)
+    with opened(arguments.events) as events, reporting(events) as reporter:
+
+        def approve(plan: Plan) -> bool:
+            reporter.pause()
+            return _approved(plan, arguments)
+
+        hooks = Hooks(approve, reporter.reading, reporter.event)
+        applied = asyncio.run(flow(project, options, hooks))
+    return _finish(applied, arguments)
+
+
+def _approved(plan: Plan, arguments: argparse.Namespace) -> bool:
+    """Show the plan, and ask unless that was waived."""
+    from reconciler.render.safe import terminal
+
+    if arguments.format != "json":
+        show_plan(plan, arguments)
+    if plan.empty or arguments.auto_approve:
+        return True
+    if not sys.stdin.isatty():
+        raise Problem("there is no terminal to ask on, and no --auto-approve")
+    wanted, question = "yes", "Apply this plan? Only `yes` is taken: "
+    if arguments.command == "destroy":
+        wanted = plan.root_name
+        question = f"Delete all this for good? Type the root account's name, {terminal(wanted)}: "
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == wanted
+
+
+def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
+    from reconciler.render import jsondoc, text
+
+    plan, outcome = applied.plan, applied.outcome
+    results = outcome.results if outcome else ()
+
+    def show() -> None:
+        if plan.refusals:
+            show_plan(plan, arguments)
+        elif outcome is None:
+            print("Not approved; nothing was done.")
+        else:
+            print(text.outcome(plan, outcome, paint_for(arguments)), end="")
+
+    output(arguments, lambda: jsondoc.plan(plan, command=arguments.command, results=results), show)
+    if plan.refusals:
+        return Exit.REFUSED
+    if outcome is None:
+        return Exit.FAILED
+    if outcome.signal is not None:
+        return INTERRUPTED + outcome.signal
+    if outcome.succeeded:
+        return Exit.DONE
+    if outcome.sent:
+        return Exit.PARTLY
+    stale = all(
+        result.status in ("stale", "skipped")
+        for result in outcome.results
+        if result.status != "done"
+    )
+    return Exit.REFUSED if stale else Exit.FAILED
+
+
+def drift(arguments: argparse.Namespace) -> int:
+    """Show what was changed outside."""
+    from reconciler import workflow
+    from reconciler.render import jsondoc, text
+
+    project, options = project_of(arguments)
+    with reporting() as reporter:
+        drift = asyncio.run(workflow.drift(project, options, reporter.reading))
+    output(
+        arguments,
+        lambda: jsondoc.drift(drift.state, drift.changes, drift.unchanged),
+        lambda: print(text.drift(drift.changes, drift.unchanged, paint_for(arguments)), end=""),
+    )
+    return Exit.CHANGES if drift.changes else Exit.DONE
+
+
+def import_(arguments: argparse.Namespace) -> int:
+    """Take an existing account under management."""
+    from reconciler import workflow
+
+    project, options = project_of(arguments)
+    key = arguments.key.removeprefix("accounts.")
+    state = asyncio.run(workflow.import_account(project, key, arguments.id, options))
+    if arguments.format == "json":
+        print_json(
+            {
+                "format_version": "1",
+                "command": "import",
+                "address": f"accounts.{key}",
+                "id": arguments.id,
+                "serial": state.serial,
+            }
+        )
+    else:
+        print(
+            f"accounts.{key} is {arguments.id} now. Plan shows what differs from its declaration."
+        )
+    return Exit.DONE
