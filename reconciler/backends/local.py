@@ -133,7 +133,7 @@ class _Place:
             raise Unusable(
                 f"{self.path}: {error}. The generations before: {self.path.name}.backup.*"
             ) from error
-        return fold(state, self._journalled(state, journal or b"")), state.serial
+        return fold(state, self._journalled(state, journal or b"", last)), state.serial
 
     def _check_gone(self, last: Witness | None, journal: bytes | None) -> None:
         """Raises: Unusable if there must be a state."""
@@ -149,21 +149,23 @@ class _Place:
                 " (`reconciler state restore`), or begin anew by `reconciler init --new-state`"
             )
 
-    def _journalled(self, state: State, journal: bytes) -> list[Entry]:
+    def _journalled(self, state: State, journal: bytes, last: Witness | None) -> list[Entry]:
         """The entries of a journal that goes with `state`; a torn end was never confirmed."""
         *lines, end = journal.split(b"\n")
         if lines and not end and _is_torn(lines[-1]):
             lines.pop()
         entries: list[Entry] = []
         for number, line in enumerate(lines, 1):
-            entries += self._recorded(state, number, line)
+            entries += self._recorded(state, number, line, last)
         if not _is_cut(end):
-            entries += self._recorded(state, len(lines) + 1, end.removesuffix(b"\0"))
+            entries += self._recorded(state, len(lines) + 1, end.removesuffix(b"\0"), last)
         return entries
 
-    def _recorded(self, state: State, number: int, line: bytes) -> list[Entry]:
+    def _recorded(
+        self, state: State, number: int, line: bytes, last: Witness | None
+    ) -> list[Entry]:
         try:
-            return self.codec.decode_record(state, number, line) or []
+            return self.codec.decode_record(state, number, line, last) or []
         except Unusable as error:
             raise Unusable(f"{self.journal_path}:{number}: it is damaged ({error})") from error
 
