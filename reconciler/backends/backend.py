@@ -104,6 +104,13 @@ class StateWriter(StateReader, Protocol):
         Raises: Unwritable, Lost, Unusable if what is there can't be trusted.
         """
 
+    def replace(self, state: State) -> None:
+        """Save `state` whatever is there, even another lineage or what `read` can't trust.
+
+        As a whole, like `save`: there is never a moment without a state. What was there is kept as
+        a generation. Who calls has chosen a serial that nothing had. Raises: Unwritable, Lost.
+        """
+
     def discard(self) -> None:
         """Begin anew: from now on there never was a state. What was there is kept as a generation.
 

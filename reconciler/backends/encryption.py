@@ -9,7 +9,6 @@ Source: docs/state.md, "Encryption"; docs/decisions/011-encrypted-state.md.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import os
 from functools import lru_cache
@@ -50,14 +49,14 @@ class Cipher:
             raise AssertionError("there is no key to seal with")
         nonce = os.urandom(_NONCE)
         sealed = _derived(self._key, lineage).encrypt(nonce, text, bound)
-        return base64.b64encode(nonce + sealed).decode()
+        return binascii.b2a_base64(nonce + sealed, newline=False).decode()
 
     def open(self, lineage: str, sealed: str, bound: bytes) -> bytes:
         """What was sealed. Raises: Unusable if no key opens it."""
         from cryptography.exceptions import InvalidTag
 
         try:
-            raw = base64.b64decode(sealed, validate=True)
+            raw = memoryview(binascii.a2b_base64(sealed, strict_mode=True))
         except binascii.Error as error:
             raise Unusable("what is encrypted in it was damaged") from error
         for key in (self._key, self._previous):

@@ -196,18 +196,15 @@ class _Place:
 
     def keep_generation(self, serial: int) -> None:
         """Give the present state a second name, and drop the oldest of those. Raises: OSError."""
-        backup = self.backup_path(serial)
-        backup.unlink(missing_ok=True)
-        os.link(self.path, backup, follow_symlinks=False)
+        _keep_as(self.path, self.backup_path(serial))
         for old in self.backups()[:-GENERATIONS]:
             old.unlink()
 
-    def put_away(self, serial: int, fence: int) -> None:
-        """Take the state from its place: to the generations, or as damaged. Raises: OSError."""
-        with suppress(FileNotFoundError):
-            self.path.replace(
-                self.backup_path(serial) if serial > 0 else self.beside(f"damaged.{fence}")
-            )
+    def keep_damaged(self, fence: int) -> None:
+        """Give what can't be read a second name: the state and its journal. Raises: OSError."""
+        for path, name in ((self.path, "damaged"), (self.journal_path, "damaged-journal")):
+            with suppress(FileNotFoundError):
+                _keep_as(path, self.beside(f"{name}.{fence}"))
 
     def generation(self, serial: int) -> State:
         """A generation that is kept. Raises: Unusable."""
@@ -446,6 +443,7 @@ class LocalWriter:
 
     def read(self) -> State | None:
         """The state with what interrupted runs recorded. Raises: Unusable."""
+        self._stored = _UNREAD
         self._known, self._stored = self._place.read()
         return self._known
 
@@ -467,18 +465,41 @@ class LocalWriter:
             with self._lock.held(), _unwritable(self._place.journal_path):
                 self._drop_journal()
         else:
-            self._replace(state)
-        self._known, self._stored = state, state.serial
+            self._write(state)
+
+    def replace(self, state: State) -> None:
+        """Save a state whatever is there. Raises: Unwritable, Lost."""
+        self._settle()
+        self._write(state)
+
+    def discard(self) -> None:
+        """Begin anew. Raises: Unwritable, Lost."""
+        self._settle()
+        with self._lock.held(), _unwritable(self._place.path):
+            self._keep()
+            with self._lock.remembering(DISCARDED):
+                self._place.path.unlink(missing_ok=True)
+                self._drop_journal()
+        self._known, self._stored = None, 0
 
     def _look(self) -> None:
         """Know what is there, before it is followed by something else."""
         if self._stored == _UNREAD:
             self.read()
 
-    def _replace(self, state: State) -> None:
+    def _settle(self) -> None:
+        """Fold the journal in, if there is one to be trusted: a generation has none."""
+        with suppress(Unusable):
+            known = self.read()
+            if known is not None:
+                self.save(known)
+
+    def _write(self, state: State) -> None:
         new = self._place.new_path(self._lock.run)
         written = False
         try:
+            with self._lock.held():
+                pass  # large states are not written in vain
             files.write_new(new, self._place.codec.encode(state))
             written = True
             with self._lock.held():
@@ -490,16 +511,22 @@ class LocalWriter:
             raise Unwritable(
                 f"{self._place.path}: {files.why(error)}. {self._whereabouts(new, written=written)}"
             ) from error
+        self._known, self._stored = state, state.serial
 
     def _put(self, new: Path, state: State) -> None:
         """Put the new state in its place, while the lock is held."""
-        place = self._place
-        if self._stored:
-            place.keep_generation(self._stored)
-        with self._lock.remembering(place.codec.witness(state)):
-            new.replace(place.path)
-            files.sync_directory(place.path.parent)
+        self._keep()
+        with self._lock.remembering(self._place.codec.witness(state)):
+            new.replace(self._place.path)
+            files.sync_directory(self._place.path.parent)
         self._drop_journal()
+
+    def _keep(self) -> None:
+        """Give what is there another name, before it loses its own."""
+        if self._stored == _UNREAD:
+            self._place.keep_damaged(self._lock.fence)
+        elif self._stored:
+            self._place.keep_generation(self._stored)
 
     def _whereabouts(self, new: Path, *, written: bool) -> str:
         """Where the state is that could not be saved."""
@@ -520,19 +547,6 @@ class LocalWriter:
         self._place.journal_path.unlink(missing_ok=True)
         self._journal = _Journal(self._lock)
 
-    def discard(self) -> None:
-        """Begin anew. Raises: Unwritable, Lost."""
-        place = self._place
-        with suppress(Unusable):
-            known = self.read()
-            if known is not None and known.serial != self._stored:
-                self.save(known)
-        with self._lock.held(), _unwritable(place.path):
-            place.put_away(self._stored, self._lock.fence)
-            with self._lock.remembering(DISCARDED):
-                self._drop_journal()
-        self._known, self._stored = None, 0
-
     def close(self) -> None:
         """Write no more; what is in the journal stays."""
         self._journal.close()
@@ -545,6 +559,12 @@ def _unwritable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise Unwritable(f"{path}: {files.why(error)}") from error
+
+
+def _keep_as(path: Path, name: Path) -> None:
+    """Give a file a second name. Raises: OSError."""
+    name.unlink(missing_ok=True)
+    os.link(path, name, follow_symlinks=False)
 
 
 def _taken(holder: Holder | None) -> str:
