@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import binascii
 import os
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -55,16 +56,12 @@ class Cipher:
         """What was sealed. Raises: Unusable if no key opens it."""
         from cryptography.exceptions import InvalidTag
 
-        try:
-            raw = memoryview(binascii.a2b_base64(sealed, strict_mode=True))
-        except binascii.Error as error:
-            raise Unusable("what is encrypted in it was damaged") from error
         for key in (self._key, self._previous):
-            if key is not None:
-                try:
+            # ValueError: what is there is no base64, or too short to be anything.
+            with suppress(InvalidTag, ValueError):
+                if key is not None:
+                    raw = memoryview(binascii.a2b_base64(sealed, strict_mode=True))
                     return _derived(key, lineage).decrypt(raw[:_NONCE], raw[_NONCE:], bound)
-                except InvalidTag:
-                    continue
         raise Unusable(
             f"{KEY} does not open it: it was encrypted with another key, or changed since. Set the key"
             f" that it was saved with, as {PREVIOUS} if there is a new one"

@@ -332,10 +332,11 @@ class _Lock:
             yield
 
     def _is_mine(self) -> bool:
-        with suppress(Unusable):
+        try:
             found = self.place.record()
-            return (found.fence, found.holder and found.holder.run) == (self.fence, self.run)
-        return False
+        except Unusable as error:
+            raise Unwritable(f"{error}.") from error
+        return (found.fence, found.holder and found.holder.run) == (self.fence, self.run)
 
     def beat(self) -> bool:
         """Give a sign of life; whether the lock is still held. Raises: Unwritable."""

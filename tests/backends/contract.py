@@ -49,10 +49,17 @@ Harm = Literal["gone", "empty", "cut", "flipped"]
 class Place(Protocol):
     """Where the tests of a backend keep state, and what can happen to it behind the tool's back."""
 
-    named: str
-    """The key `state` of a project."""
-    directory: Path
-    environment: dict[str, str]
+    @property
+    def named(self) -> str:
+        """The key `state` of a project."""
+
+    @property
+    def directory(self) -> Path:
+        """Of that project."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Credentials and the key."""
 
     def copy(self) -> object:
         """The state as it lies there, without the lock and what it remembers."""
