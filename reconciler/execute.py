@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from reconciler.api.client import Answer
-    from reconciler.backends.backend import Backend
+    from reconciler.backends.backend import StateWriter
     from reconciler.core.live import LiveAccount
     from reconciler.core.plan import Change, Plan
 
@@ -88,9 +88,9 @@ class Stale(Failed):
 class _Recorder:
     """Makes entries durable, those that come together in one go."""
 
-    def __init__(self, backend: Backend, base: State) -> None:
+    def __init__(self, writer: StateWriter, base: State) -> None:
         self.entries: list[Entry] = []
-        self._backend = backend
+        self._writer = writer
         self._base = base
         self._waiting: list[Entry] = []
         self._writing = asyncio.Lock()
@@ -106,7 +106,7 @@ class _Recorder:
             batch, self._waiting = self._waiting, []
             if batch:
                 self.entries += batch
-                await asyncio.to_thread(self._backend.journal, self._base, batch)
+                await asyncio.to_thread(self._writer.journal, self._base, batch)
 
     def state(self) -> State:
         """The state after all that was kept."""
@@ -116,7 +116,7 @@ class _Recorder:
 async def execute(
     plan: Plan,
     client: Client,
-    backend: Backend,
+    writer: StateWriter,
     *,
     run: str,
     pace: Pace,
@@ -126,7 +126,7 @@ async def execute(
 
     Raises: Unwritable. Whatever the platform answers is in the outcome instead.
     """
-    recorder = _Recorder(backend, plan.state)
+    recorder = _Recorder(writer, plan.state)
     performer = _Performer(plan, client, recorder, run)
     results = list(_record_silently(plan, recorder))
     try:
@@ -136,7 +136,7 @@ async def execute(
     finally:
         state = recorder.state()
         if recorder.entries or state is not plan.state:
-            backend.save(state)
+            writer.save(state)
     return Outcome(tuple(results), performer.sent, stop.signal)
 
 

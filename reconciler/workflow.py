@@ -19,7 +19,7 @@ from uuid import uuid4
 from reconciler import __version__
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.refresh import read_more, refresh
-from reconciler.backends.local import LocalBackend
+from reconciler.backends.backend import open_backend
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
 from reconciler.config.write import rewritten
 from reconciler.core import diff
@@ -197,8 +197,8 @@ async def _apply(
 
     place = backend(project)
     run = uuid4().hex
-    with place.lock(run, options.command, options.lock_timeout):
-        stored = place.read()
+    with place.lock(run, options.command, options.lock_timeout) as writer:
+        stored = writer.read()
         async with connected(project) as client:
             state = stored or _first_state(project, await _root(project, client))
             state, live = await _look(
@@ -208,9 +208,10 @@ async def _apply(
             if made.refusals or not hooks.approve(made):
                 return Applied(made, None)
             if state is not stored:
-                place.save(state)  # and find out that it can be written, before anything is sent
+                writer.save(state)
+            writer.journal(state, [])  # find out that it can be written, before anything is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
-            outcome = await execute(made, client, place, run=run, pace=pace, emit=hooks.emit)
+            outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
     return Applied(made, outcome)
 
 
@@ -268,10 +269,10 @@ async def import_account(project: Project, key: Key, text: str, options: Options
     except ValueError as error:
         raise Unknown(f"{error}.") from error
     place = backend(project)
-    with place.lock(uuid4().hex, options.command, options.lock_timeout):
+    with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
         async with connected(project) as client:
             root = await _root(project, client)
-            state = place.read() or _first_state(project, root)
+            state = writer.read() or _first_state(project, root)
             _check_identity(project, state, root)
             live = await refresh(client, root, [wanted], 1, _silent)
         taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
@@ -283,7 +284,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         state = fold(
             state, [Entry("record", key, first_record(account, account.parent_id or root))]
         )
-        place.save(state)
+        writer.save(state)
         return state
 
 
@@ -292,11 +293,11 @@ async def import_account(project: Project, key: Key, text: str, options: Options
 
 def backend(project: Project) -> Backend:
     """Where the project's state is kept. Raises: Invalid."""
-    named = project.settings.state
-    if "://" in named:
-        detail = f"{named.split('://')[0]}:// is not supported yet; give a path."
-        raise Invalid([Diagnostic("error", "An unknown kind of state", detail, path="state")])
-    return LocalBackend(project.directory / named)
+    try:
+        return open_backend(project.settings.state, project.directory, project.environment)
+    except ValueError as error:
+        found = Diagnostic("error", "A wrong place for state", f"{error}.", path="state")
+        raise Invalid([found]) from error
 
 
 def _read(project: Project) -> State:
