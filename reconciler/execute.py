@@ -67,6 +67,8 @@ _TRIES: Final = 5
 _LOOKS: Final = (0.1, 2.5)
 """Seconds before each look for an account that a create may have made: lists lag (3.2)."""
 _PAUSE: Final = 1.0
+_LOOK: Final = 0.5
+"""Seconds, at most, until a run that waits for the platform sees that it has lost the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,24 @@ class _Recorder:
     async def durable(self, *entries: Entry) -> None:
         """Keep `entries` and return when they, and all before, are durable. Raises: Unwritable."""
         self.add(*entries)
+        await asyncio.shield(asyncio.ensure_future(self._write()))
+
+    async def _write(self) -> None:
+        """Write what waits. Goes on if who asked for it is stopped: half a record helps nobody."""
         async with self._writing:
             batch, self._waiting = self._waiting, []
             if batch:
                 self.entries += batch
                 await asyncio.to_thread(self._writer.journal, self._base, batch)
+
+    async def idle(self) -> None:
+        """Wait for a write that goes on although who asked for it was stopped."""
+        async with self._writing:
+            return
+
+    def check(self) -> None:
+        """Make sure that this run may still change anything. Raises: Lost."""
+        self._writer.check()
 
     def state(self) -> State:
         """The state after all that was kept."""
@@ -134,6 +149,7 @@ async def execute(
         with _signals() as stop:
             results += await _walk(plan, performer, stop, pace, emit)
     finally:
+        await recorder.idle()
         state = recorder.state()
         if recorder.entries or state is not plan.state:
             writer.save(state)
@@ -234,7 +250,10 @@ async def _walk(
                 stop.running[asyncio.create_task(performer.perform(ready))] = ready
             if not stop.running:
                 break
-            ended, _ = await asyncio.wait(stop.running, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(
+                stop.running, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED
+            )
+            performer.recorder.check()
             for task in ended:
                 for n, result in _ended(walk, stop.running.pop(task), task.result()):
                     results[n] = result
@@ -360,6 +379,7 @@ class _Performer:
             content = {"data": {"to": self._target(operation)}}
         self.sent = True
         for attempt in range(1, _TRIES + 1):
+            self.recorder.check()
             try:
                 return await self.client.send(
                     operation.method,
