@@ -65,7 +65,10 @@ class Locked(Exception):
     """Somebody else holds the lock."""
 
     def __init__(self, holder: Holder | None) -> None:
-        super().__init__(f"The state is locked by {holder or 'another run'}.")
+        super().__init__(
+            f"The state is locked by {holder or 'another run'}. Wait for it by --lock-timeout 5m; a run that"
+            " died is taken over by itself. `reconciler unlock` takes the lock from one that hangs."
+        )
         self.holder = holder
 
 

@@ -505,13 +505,13 @@ class LocalWriter:
             written = True
             with self._lock.held():
                 self._put(new, state)
-        except Lost:
-            new.unlink(missing_ok=True)
-            raise
         except OSError as error:
             raise Unwritable(
                 f"{self._place.path}: {files.why(error)}. {self._whereabouts(new, written=written)}"
             ) from error
+        except BaseException:  # the lock was lost, or the run is interrupted
+            new.unlink(missing_ok=True)
+            raise
         self._known, self._stored = state, state.serial
 
     def _put(self, new: Path, state: State) -> None:

@@ -55,7 +55,7 @@ def run() -> NoReturn:
 def _failed(error: Exception, arguments: argparse.Namespace) -> int:
     """Tell what went wrong; the exit status that goes with it."""
     from reconciler.api.client import ApiError
-    from reconciler.backends.backend import Locked, Unwritable
+    from reconciler.backends.backend import Locked, Lost, Unwritable
     from reconciler.config.project import HostMismatch
     from reconciler.core.configuration import Invalid
     from reconciler.core.state import Unusable
@@ -71,6 +71,8 @@ def _failed(error: Exception, arguments: argparse.Namespace) -> int:
             code, summary = Exit.REFUSED, "Two platforms"
         case Locked():
             code, summary = Exit.LOCKED, "A locked state"
+        case Lost():
+            code, summary = Exit.FAILED, "A lost lock"
         case Unusable() | Unwritable():
             code, summary = Exit.FAILED, "Unusable state"
         case ApiError():

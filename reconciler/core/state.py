@@ -40,6 +40,10 @@ SENSITIVE: Final = "$sensitive"
 
 _CHECKSUM: Final = b'\n  "checksum": "'
 _DIGITS: Final = 64
+_ACCOUNTS: Final = b'{\n  "accounts": {'
+_ACCOUNT_END: Final = b"\n    }"
+_ACCOUNTS_END: Final = b'\n  },\n  "api": '
+"""The text's layout, which the checksum vouches for. In a string a line's end is escaped."""
 
 
 class Unusable(Exception):
@@ -256,9 +260,31 @@ def _verified(text: bytes) -> JsonObject:
     if _digest(text, at) != text[at : at + _DIGITS]:
         _unusable("its checksum is wrong: it was damaged, cut off or edited")
     try:
+        return _loaded(text)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise Unusable(f"it is no JSON of this tool ({error})") from error
+
+
+def _loaded(text: bytes) -> JsonObject:
+    """The document that `dump_document` wrote: its accounts one by one.
+
+    Most accounts are on the platform as they were declared. What is said twice is kept once, and
+    forgotten before the next account is read: that halves the memory of a large state.
+    """
+    end = text.rfind(_ACCOUNTS_END)
+    if not text.startswith(_ACCOUNTS) or end < 0:
         return _object(orjson.loads(text))
-    except (orjson.JSONDecodeError, TypeError) as error:
-        raise Unusable(f"it is no JSON ({error})") from error
+    document = _object(orjson.loads(_ACCOUNTS + text[end:]))
+    accounts = _object(document["accounts"])
+    at = len(_ACCOUNTS)
+    while at < end:
+        stop = text.index(_ACCOUNT_END, at) + len(_ACCOUNT_END)
+        for key, account in orjson.loads(b"{%s}" % text[at:stop]).items():
+            if account["observed"] == account["applied"]:
+                account["observed"] = account["applied"]
+            accounts[key] = account
+        at = stop + len(b",")
+    return document
 
 
 def _digest(text: bytes, at: int) -> bytes:
