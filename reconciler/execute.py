@@ -150,9 +150,7 @@ async def execute(
             results += await _walk(plan, performer, stop, pace, emit)
     finally:
         await recorder.idle()
-        state = recorder.state()
-        if recorder.entries or state is not plan.state:
-            writer.save(state)
+        writer.save(recorder.state())
     return Outcome(tuple(results), performer.sent, stop.signal)
 
 
