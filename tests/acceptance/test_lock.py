@@ -17,6 +17,8 @@ from reconciler.backends.local import LocalBackend
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from reconciler.core.values import JsonObject
+
     from .conftest import Project, World
 
 SHORT = lease.Timing(heartbeat=0.2, lease=1.5, poll=0.02)
@@ -24,6 +26,8 @@ SHORTLY = (
     "import sys; from reconciler.backends import lease; from reconciler.cli import run;"
     f" lease.TIMING = lease.{SHORT}; run()"
 )
+CUSTOMERS = [f"customer-{number}" for number in range(4)]
+NO_LIMIT: JsonObject = {"max_update_percent": 100}
 KEY = "a key for tests, and for nothing else"
 
 
@@ -33,21 +37,28 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def applying(project: Project, world: World, nth: int, delay_ms: int) -> Iterator[Run]:
-    """An apply as a process, while the platform keeps it waiting for the answer to its nth create."""
-    project.declare({f"customer-{number}": {} for number in range(4)})
-    world.fault(method="PUT", path="^/accounts/.*", nth=nth, delay_ms=delay_ms, phase="after")
+def applying(
+    project: Project, world: World, nth: int, delay_ms: int, method: str = "PUT"
+) -> Iterator[Run]:
+    """An apply as a process, while the platform keeps it waiting for the answer to its nth write."""
+    world.fault(method=method, path="^/accounts/.*", nth=nth, delay_ms=delay_ms, phase="after")
+    before = len(world.writes)
     command = ["apply", "--auto-approve", "--parallelism", "1", "-C", str(project.directory)]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", SHORTLY, *command], stdin=pipe, stdout=pipe, stderr=pipe
     ) as process:
-        wait_for(lambda: len(world.writes) >= nth)
+        wait_for(lambda: len(world.writes) >= before + nth)
         yield process
         process.kill()
 
 
 Run = subprocess.Popen[bytes]
+
+
+@pytest.fixture(autouse=True)
+def _four_customers(project: Project, _short: None) -> None:
+    project.declare({key: {} for key in CUSTOMERS})
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -87,7 +98,7 @@ def test_after_kill_9_the_next_run_takes_the_lock_at_once(release: World, projec
         time.sleep(0.3)  # the platform carries out what it was asked, whoever listens
         applied = project.apply()
     assert applied.code == 0, applied.err
-    assert release.names() == [f"customer-{number}" for number in range(4)]
+    assert release.names() == CUSTOMERS
     assert project.plan().code == 0
 
 
@@ -109,6 +120,25 @@ def test_a_run_that_stood_still_finds_its_lock_gone_and_changes_nothing_more(
     assert project.plan().code == 0
 
 
+def test_a_run_that_wakes_up_without_its_lock_sends_nothing_more(
+    release: World, project: Project
+) -> None:
+    project.settle()
+    project.declare({key: {"language": "de-de"} for key in CUSTOMERS}, safety=NO_LIMIT)
+    with applying(project, release, 2, 300, "PATCH") as first:
+        first.send_signal(signal.SIGSTOP)
+        with LocalBackend(project.state_file, timing=SHORT).lock("by hand", "test", 20):
+            pass
+        first.send_signal(signal.SIGCONT)
+        _, err = first.communicate(timeout=20)
+    assert first.returncode == 1
+    assert b"The lock was lost" in err
+    assert [entry.method for entry in release.writes] == ["PUT"] * 4 + ["PATCH"] * 2
+    applied = project.apply()
+    assert applied.code == 0, applied.err
+    assert project.plan().code == 0
+
+
 def test_a_run_whose_lock_is_taken_by_hand_ends_while_it_waits_for_the_platform(
     release: World, project: Project
 ) -> None:
@@ -123,7 +153,7 @@ def test_a_run_whose_lock_is_taken_by_hand_ends_while_it_waits_for_the_platform(
     assert len(release.writes) == 2
     applied = project.apply()
     assert applied.code == 0, applied.err
-    assert release.names() == [f"customer-{number}" for number in range(4)]
+    assert release.names() == CUSTOMERS
 
 
 def test_state_under_a_key(
@@ -149,3 +179,12 @@ def test_state_under_a_key(
         assert not any(secret in output for output in outputs)
     monkeypatch.setenv("RECONCILER_STATE_KEY", KEY)
     assert project.plan().code == 0
+
+
+def test_nothing_but_state_lock_and_generations_is_left(release: World, project: Project) -> None:
+    project.settle()
+    assert project.apply().code == 0
+    name = project.state_file.name
+    left = sorted(path.name.removeprefix(name) for path in project.state_file.parent.iterdir())
+    assert left == ["", ".backup.000000001", ".lock", ".mutex"]
+    assert release.names() == CUSTOMERS
