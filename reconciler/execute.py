@@ -34,7 +34,7 @@ from reconciler.api.client import (
 from reconciler.api.refresh import account, parent_of
 from reconciler.core import diff
 from reconciler.core.account import normal_realm
-from reconciler.core.diff import RESELLER
+from reconciler.core.diff import PARENT, RESELLER
 from reconciler.core.graph import Action, Operation, Walk
 from reconciler.core.outcome import Event, Outcome, Result, Started, Status
 from reconciler.core.state import AccountRecord, Entry, Intent, State, fold
@@ -469,7 +469,7 @@ class _Performer:
     async def _update(self, operation: Operation) -> None:
         change = self.changes[operation.key]
         live = await self._fresh(operation)
-        _check_unchanged(change, operation, live)
+        _check_unchanged(operation, live)
         paths = {field.path for field in change.fields if field.path[0] == "settings"} or {
             ("settings", "enabled")
         }
@@ -540,11 +540,10 @@ class _Performer:
         self._record(operation.key, live)
 
     async def _move(self, operation: Operation) -> None:
-        change = self.changes[operation.key]
         current = self._id(operation)
         to = self._target(operation)
         await self.client.get(f"/accounts/{to}")  # a move to nowhere loses the account: 3.9
-        before = change.live.parent_id if change.live else None
+        before = operation.rests_on.get(PARENT)
         parent = await parent_of(self.client, current)
         if parent != to:
             if before is not None and parent != before:
@@ -578,14 +577,9 @@ class _Performer:
         return parent
 
     async def _delete(self, operation: Operation) -> None:
-        change = self.changes[operation.key]
         live = await self._read(operation.key, self._id(operation))
         if live is not None:
-            for name in ("name", "realm"):
-                if change.live is not None and live.document.get(name) != change.live.document.get(
-                    name
-                ):
-                    raise Stale(f"its {name} was changed since the plan was made. Plan again.")
+            _check_unchanged(operation, live)
             left = await self._settle(operation, lambda read: read is None)
             if left is not None:
                 raise Failed("the platform took the request, and the account is there still.")
@@ -725,25 +719,18 @@ def generation(revision: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _check_unchanged(change: Change, operation: Operation, live: LiveAccount) -> None:
-    """Raises: Stale if the fields that the plan rests on are not as the plan found them."""
-    if change.live is None:
-        return  # created by this run
-    for field in change.fields:
-        if field.path[0] != "settings":
-            continue
-        before = field.before.value if isinstance(field.before, Sensitive) else field.before
-        now = value_at(live.block, field.path)
+def _check_unchanged(operation: Operation, live: LiveAccount) -> None:
+    """Raises: Stale if what the operation rests on is no more as the plan found it."""
+    for path, before in operation.rests_on.items():
+        then = before.value if isinstance(before, Sensitive) else before
+        now = value_at(live.block, path)
         same = (
-            before == now
-            if before is ABSENT or now is ABSENT
-            else diff.same(field.path, before, now)
+            not diff.present(then) and not diff.present(now)
+            if then is ABSENT or now is ABSENT
+            else diff.same(path, then, now)
         )
-        if not same and (diff.present(now) or before is not ABSENT):
-            raise Stale(f"{dotted(field.path)} was changed since the plan was made. Plan again.")
-    then, now = change.live.document.get("enabled"), live.document.get("enabled")
-    if then != now and operation.body is not None:
-        raise Stale("settings.enabled was changed since the plan was made. Plan again.")
+        if not same:
+            raise Stale(f"{dotted(path)} was changed since the plan was made. Plan again.")
 
 
 def _is_removal(change: Change, path: FieldPath) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import account, diff
-from reconciler.core.diff import PARENT, RESELLER, FieldChange
+from reconciler.core.diff import ENABLED, PARENT, RESELLER, FieldChange
 from reconciler.core.graph import Action, Ident, Node, Operation, order, temporary_demotions
 from reconciler.core.state import AccountRecord
 from reconciler.core.validate import WITHOUT_REALM
@@ -22,6 +22,7 @@ from reconciler.core.values import (
     ROOT,
     AccountId,
     Diagnostic,
+    FieldPath,
     JsonObject,
     JsonValue,
     Key,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 _NOWHERE: Final = "(nowhere)"
 """The parent of an account that was moved to one that does not exist (docs/platform.md 3.9)."""
+
+_IDENTITY: Final = (("settings", "name"), ("settings", "realm"))
+"""What must be so still for an account to be deleted."""
 
 _FEW: Final = 10
 """Below so many accounts under management, a share of them says nothing (design: safety)."""
@@ -514,7 +518,26 @@ def _closure(targets: frozenset[Key], configuration: Configuration, decider: _De
 def _operations(decider: _Decider, changes: Sequence[Change]) -> tuple[Operation, ...]:
     nodes = _nodes(decider, changes)
     _refuse_foreign_demotions(decider, nodes)
-    return order(nodes, welcome_email=decider.configuration.settings.welcome_email)
+    ordered = order(nodes, welcome_email=decider.configuration.settings.welcome_email)
+    by_key = {change.key: change for change in changes}
+    return tuple(replace(o, rests_on=_rests_on(by_key.get(o.key), o.action)) for o in ordered)
+
+
+def _rests_on(change: Change | None, action: Action) -> Mapping[FieldPath, Side]:
+    """What the operation takes for granted of an account that exists."""
+    if change is None or change.live is None:
+        return {}
+    match action:
+        case Action.UPDATE:  # a PATCH always carries `enabled`
+            before: dict[FieldPath, Side] = {ENABLED: value_at(change.live.block, ENABLED)}
+            before |= {f.path: f.before for f in change.fields if f.path[0] == "settings"}
+            return before
+        case Action.MOVE:
+            return {PARENT: change.live.parent_id}
+        case Action.DELETE:
+            return {path: value_at(change.live.block, path) for path in _IDENTITY}
+        case _:  # a rank that is right already is not sent again
+            return {}
 
 
 def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
