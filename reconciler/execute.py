@@ -155,8 +155,19 @@ async def execute(
 
 
 def _record_silently(plan: Plan, recorder: _Recorder) -> Iterator[Result]:
-    """Record what needs no API call: adopted and forgotten accounts, new keys, new claims."""
+    """Record what needs no API call: adopted and forgotten accounts, new keys, new claims.
+
+    And that a saved plan is being applied: nothing was sent yet, and it is never applied again.
+    """
+    if plan.seal:
+        recorder.add(Entry("take", "", seal=plan.seal))
     for change in (*plan.silent, *plan.changes):
+        if change.key in plan.stale:
+            for action in (Action.ADOPT, Action.FORGET):
+                if action in change.actions:
+                    reason = plan.stale[change.key]
+                    yield Result(None, change.key, action, "stale", change.id, reason)
+            continue
         if change.moved_from is not None and change.record is not None:
             recorder.add(
                 Entry("forget", change.moved_from), Entry("record", change.key, change.record)
@@ -345,6 +356,8 @@ class _Performer:
         )
 
     async def _dispatch(self, operation: Operation) -> None:
+        if operation.key in self.plan.stale:
+            raise Stale(self.plan.stale[operation.key])
         match operation.action:
             case Action.CREATE:
                 await self._create(operation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from reconciler import __version__
 from reconciler.cli.exits import Exit, Problem
 from reconciler.cli.options import project_of, read_state
-from reconciler.cli.output import output, print_json
+from reconciler.cli.output import output, print_json, show_plan
 
 if TYPE_CHECKING:
     import argparse
@@ -43,12 +44,12 @@ def validate(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show the state."""
+    """Show the state, or a saved plan."""
     from reconciler.core.state import dump
     from reconciler.render import text
 
     if arguments.planfile is not None:
-        raise Problem("saved plans are not there yet")
+        return _show_plan(arguments)
     state = read_state(arguments)
     if state is None:
         raise Problem("there is no state yet; `reconciler apply` makes it")
@@ -58,6 +59,23 @@ def show(arguments: argparse.Namespace) -> int:
         print_json(document)
     else:
         print(text.state(state), end="")
+    return Exit.DONE
+
+
+def _show_plan(arguments: argparse.Namespace) -> int:
+    """Show a saved plan as `plan` showed it. Needs no project."""
+    from reconciler.core.saved import shown
+    from reconciler.render import jsondoc, text
+    from reconciler.workflow import read_plan
+
+    saved = read_plan(Path(arguments.planfile), os.environ)
+    plan = shown(saved)
+
+    def show() -> None:
+        print(text.made(saved), flush=True)
+        show_plan(plan, arguments)
+
+    output(arguments, lambda: jsondoc.plan(plan, command="show"), show)
     return Exit.DONE
 
 
