@@ -4,7 +4,7 @@
 state's lineage: so that a text somebody could guess is costly to try, and no two states share a key.
 `RECONCILER_STATE_KEY_PREVIOUS` opens what an earlier key sealed, and seals nothing.
 
-Source: docs/state.md, "Encryption"; docs/decisions/011-encrypted-state.md.
+Source: docs/state.md, "Encryption"; docs/decisions/012-encrypted-state.md.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class _Place:
         self.path = path
         self.journal_path = self.beside("journal")
         self.lock_path = self.beside("lock")
-        self._new_lock_path = self.beside("lock.new")
+        self.new_lock_path = self.beside("lock.new")
         self.codec = codec
         self.timing = timing
 
@@ -180,14 +180,14 @@ class _Place:
     def backups(self) -> list[Path]:
         """The generations that are kept, the oldest first."""
         found = self.path.parent.glob(f"{self.path.name}.backup.*")
-        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        kept = [path for path in found if path.suffix[1:].isdigit()]
+        return sorted(kept, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
     def history(self) -> list[Generation]:
         """The generations that are kept, the latest first."""
         return [
             Generation(int(path.suffix[1:]), _iso(path.stat().st_mtime))
             for path in reversed(self.backups())
-            if path.suffix[1:].isdigit()
         ]
 
     def backup_path(self, serial: int) -> Path:
@@ -273,8 +273,10 @@ class _Place:
 
     def _has_died(self, holder: Holder) -> bool:
         """Whether the holder ran on this machine and has ended, as the kernel says."""
+        if holder.machine != this_machine():
+            return False
         descriptor = files.opened(self.lock_path)
-        if descriptor is None or holder.machine != this_machine():
+        if descriptor is None:
             return False
         try:
             return files.try_flock(descriptor, fcntl.LOCK_SH)
@@ -284,12 +286,17 @@ class _Place:
     def put_record(self, record: _Record) -> int:
         """Replace the lock file, in the mutex. Returns what it is held by. Raises: OSError."""
         descriptor = self.prepare_record(record)
-        self.place_record()
+        try:
+            self.new_lock_path.replace(self.lock_path)
+            files.sync_directory(self.path.parent)
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def prepare_record(self, record: _Record) -> int:
         """Write the next lock file beside the present one, held already. Raises: OSError."""
-        descriptor = files.create(self._new_lock_path)
+        descriptor = files.create(self.new_lock_path)
         try:
             files.try_flock(descriptor, fcntl.LOCK_EX)
             files.write(descriptor, checked_line(_record_json(record)) + b"\n")
@@ -298,11 +305,6 @@ class _Place:
             os.close(descriptor)
             raise
         return descriptor
-
-    def place_record(self) -> None:
-        """Put the lock file in its place that was prepared. Raises: OSError."""
-        self._new_lock_path.replace(self.lock_path)
-        files.sync_directory(self.path.parent)
 
 
 class _Lock:
@@ -327,24 +329,22 @@ class _Lock:
     def held(self) -> Iterator[None]:
         """Be alone with the files, and surely the holder. Raises: Lost, Unwritable."""
         with self.place.mutex():
-            if not self._is_mine():
-                raise Lost(_taken(self.place.record().holder))
+            try:
+                found = self.place.record()
+            except Unusable as error:
+                raise Unwritable(f"{error}.") from error
+            if (found.fence, found.holder and found.holder.run) != (self.fence, self.run):
+                raise Lost(_taken(found.holder))
             yield
-
-    def _is_mine(self) -> bool:
-        try:
-            found = self.place.record()
-        except Unusable as error:
-            raise Unwritable(f"{error}.") from error
-        return (found.fence, found.holder and found.holder.run) == (self.fence, self.run)
 
     def beat(self) -> bool:
         """Give a sign of life; whether the lock is still held. Raises: Unwritable."""
-        with self.place.mutex():
-            if not self._is_mine():
-                return False
-            os.utime(self._descriptor)
-            return True
+        try:
+            with _unwritable(self.place.lock_path), self.held():
+                os.utime(self._descriptor)
+        except Lost:
+            return False
+        return True
 
     @contextmanager
     def remembering(self, saved: Witness) -> Iterator[None]:
@@ -352,16 +352,18 @@ class _Lock:
 
         Raises: OSError.
         """
+        place = self.place
         record = replace(self._record, saved=saved)
-        descriptor = self.place.prepare_record(record)
+        descriptor = place.prepare_record(record)
         try:
             yield
-            self.place.place_record()
-        except OSError:
+            place.new_lock_path.replace(place.lock_path)
+        except BaseException:
             os.close(descriptor)
             raise
         os.close(self._descriptor)
         self._record, self._descriptor = record, descriptor
+        files.sync_directory(place.path.parent)
 
     def release(self) -> None:
         """Let go. On a full disk the file stays as it is, and the kernel's lock alone ends."""
@@ -393,6 +395,8 @@ class _Journal:
             with _unwritable(self._path):
                 descriptor = self._write(record)
                 os.fsync(descriptor)
+        except Lost:
+            raise
         except Unwritable as error:
             self._failed = error
             self._cut()
@@ -505,13 +509,13 @@ class LocalWriter:
             written = True
             with self._lock.held():
                 self._put(new, state)
-        except Lost:
-            new.unlink(missing_ok=True)
-            raise
         except OSError as error:
             raise Unwritable(
                 f"{self._place.path}: {files.why(error)}. {self._whereabouts(new, written=written)}"
             ) from error
+        except BaseException:  # the lock was lost, or the run is interrupted
+            new.unlink(missing_ok=True)
+            raise
         self._known, self._stored = state, state.serial
 
     def _put(self, new: Path, state: State) -> None:
@@ -569,8 +573,8 @@ def _keep_as(path: Path, name: Path) -> None:
 
 
 def _taken(holder: Holder | None) -> str:
-    by = f" by {holder}" if holder else ""
-    return f"The lock was lost: it was taken over{by}. Nothing was written since."
+    how = f"it was taken over by {holder}" if holder else "it was taken away"
+    return f"The lock was lost: {how}. Nothing was written since."
 
 
 def _is_torn(line: bytes) -> bool:

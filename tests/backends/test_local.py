@@ -22,7 +22,7 @@ from reconciler.backends.codec import checked_line, read_checked_line
 from reconciler.core.state import AccountRecord, Entry, Unusable, dump, fold
 from reconciler.core.values import AccountId
 
-from .contract import LEASE, LONG, Contract, Runs, locked, open_again, save
+from .contract import LEASE, LONG, POLL, Contract, Runs, locked, open_again, save
 from .full_disk import Answer, attempt, old_and_new
 from .other_run import a_state, an_entry, flipped
 
@@ -467,6 +467,20 @@ def test_after_a_record_that_failed_none_is_taken_until_the_next_save(
         writer.save(a_state(2, "a", "b"))
         writer.journal(a_state(2, "a", "b"), [an_entry("c")])
     assert open_again(place).read() == a_state(3, "a", "b", "c")
+
+
+def test_a_sign_of_life_that_fails_is_made_good_by_the_next(
+    place: LocalPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(place) as writer:
+        with monkeypatch.context() as patch:
+            failing(patch, "utime", 1, errno.EIO)
+            before = time.monotonic()
+            while time.monotonic() < before + LEASE:
+                writer.check()
+                time.sleep(POLL)
+        writer.check()
+        writer.save(a_state(1))
 
 
 def test_a_place_that_can_not_be_written_is_told_before_anything_is_done(tmp_path: Path) -> None:
