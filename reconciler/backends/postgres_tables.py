@@ -79,7 +79,10 @@ CREATE TABLE reconciler.journal (
 
 @dataclass(frozen=True, slots=True, repr=False)  # large
 class Saved:
-    """A state as it was saved. `digests`: of what is kept of each account, by key."""
+    """A state as it was saved. `digests`: of what is kept of each account, by key.
+
+    `encrypted`: whether all of it is.
+    """
 
     state: State
     digests: Mapping[Key, bytes]
@@ -108,16 +111,15 @@ class Noted:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Changes:
-    """How a state differs from one that was saved.
+    """What makes the state `after` of what was saved.
 
-    `contents`: what is to be kept of accounts that changed, by key. `ended`: the keys whose present
-    rows are no part of it. `digests`: as in `Saved`.
+    `contents`: what is to be kept of accounts, by key, where it is another. `ended`: the keys of
+    accounts whose rows are no part of it.
     """
 
-    state: State
     contents: Mapping[Key, bytes]
     ended: list[Key]
-    digests: Mapping[Key, bytes]
+    after: Saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,7 @@ class Tables:
         saved = self._saved(connection, row, noted.last)
         if not noted.is_of(saved.state):
             raise Unusable("it is not what was saved here last. Restore a backup of the database")
-        return Found(saved, fold(saved.state, self._journalled(connection, saved, noted.records)))
+        return Found(saved, fold(saved.state, self._journalled(connection, saved, noted)))
 
     def _noted(self, connection: Connection) -> Noted:
         query = """
@@ -294,19 +296,20 @@ class Tables:
             key: self.codec.decode_account(header.lineage, key, content)
             for key, content in contents
         }
-        return Saved(replace(header, accounts=accounts), digests)
+        encrypted = last is not None and last.encrypted
+        return Saved(replace(header, accounts=accounts), digests, encrypted)
 
-    def _journalled(self, connection: Connection, saved: Saved, records: int) -> list[Entry]:
+    def _journalled(self, connection: Connection, saved: Saved, noted: Noted) -> list[Entry]:
         """What was recorded since. Raises: Unusable."""
         query = """
             SELECT number, content FROM reconciler.journal WHERE name = %(name)s ORDER BY number
         """
         rows = connection.execute(query, {"name": self.name}).fetchall()
-        if [number for number, _ in rows] != list(range(1, records + 1)):
-            raise Unusable(f"its journal has {len(rows)} records, and {records} were written")
+        if [number for number, _ in rows] != list(range(1, noted.records + 1)):
+            raise Unusable(f"its journal has {len(rows)} records, and {noted.records} were written")
         entries: list[Entry] = []
         for number, content in rows:
-            found = self.codec.decode_record(saved.state, number, content)
+            found = self.codec.decode_record(saved.state, number, content, noted.last)
             if found is None:
                 raise Unusable(f"record {number} of its journal goes with another state")
             entries += found
@@ -340,31 +343,35 @@ class Tables:
     # --- writing ---
 
     def changes(self, saved: Saved | None, state: State) -> Changes:
-        """How `state` differs from what was saved."""
+        """What makes `state` of what was saved. Under a new key, all of it changes."""
         old = saved.state.accounts if saved else {}
+        same_key = saved and saved.encrypted == self.codec.encrypts and not self.codec.rotates
         contents = {
             key: self.codec.encode_account(state.lineage, key, record)
             for key, record in state.accounts.items()
-            if old.get(key) != record
+            if not same_key or old.get(key) != record
         }
         ended = [key for key in old if key in contents or key not in state.accounts]
         kept = saved.digests if saved else {}
         digests = {
             key: _digest(contents[key]) if key in contents else kept[key] for key in state.accounts
         }
-        return Changes(state, contents, ended, digests)
+        return Changes(contents, ended, Saved(state, digests, self.codec.encrypts))
 
     def put(self, connection: Connection, changes: Changes) -> Noted:
-        """Replace what was saved, as far as it changed. Answers what is to be noted."""
-        state = changes.state
+        """Replace what was saved, as far as it is another. Answers what is to be noted."""
+        state = changes.after.state
         self._supersede(connection)
         query = """
             INSERT INTO reconciler.states (name, serial, content, seal)
             VALUES (%(name)s, %(serial)s, %(content)s, %(seal)s) RETURNING number
         """
-        header = self.codec.encode(replace(state, accounts={}))
-        seal = _seal(state, changes.digests)
-        values = {"name": self.name, "serial": state.serial, "content": header, "seal": seal}
+        values = {
+            "name": self.name,
+            "serial": state.serial,
+            "content": self.codec.encode(replace(state, accounts={})),
+            "seal": _seal(state, changes.after.digests),
+        }
         (number,) = _one(connection, query, values)
         self._end_accounts(connection, changes.ended, number)
         self._add_accounts(connection, changes.contents, number)
