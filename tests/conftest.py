@@ -6,7 +6,7 @@ import os
 import tempfile
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -51,7 +51,7 @@ class PostgresServer:
     def new_database(self) -> str:
         """The name of a database that nobody has used."""
         name = f"test_{next(self._numbers)}"
-        self.run(cast("LiteralString", f"CREATE DATABASE {name}"))
+        self.run(f"CREATE DATABASE {name}")
         return name
 
 
