@@ -57,7 +57,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _STATE: Final = "state="
 _QUOTED: Final = re.compile(r"[\"“„«»].*?[\"“”«»]")
 _ADVICE: Final = {
-    "25006": "It is a standby, or read-only: name the primary.",
+    "0A000": "If it is a standby, name the primary.",
     "42501": "The rights that a role needs stand in docs/state.md, PostgreSQL.",
 }
 
