@@ -34,7 +34,7 @@ def named(directory: Path, pattern: str) -> list[Path]:
     if os.path.lexists(start):
         found = [start]
     elif any(character in pattern for character in "*?["):
-        found = sorted(root.glob(pattern))
+        found = _matching(root, pattern)
         if not found:
             raise Unreadable(f'"{pattern}" matches no file. Remove it, or correct it.')
     else:
@@ -46,6 +46,13 @@ def named(directory: Path, pattern: str) -> list[Path]:
     if not files:
         raise Unreadable(f'"{pattern}" has no file that ends in .yaml or .yml.')
     return files
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(root.glob(pattern))
+    except ValueError as error:
+        raise Unreadable(f'"{pattern}" is no pattern: ** stands between slashes.') from error
 
 
 def inside(directory: Path, name: str) -> Path:

@@ -42,7 +42,7 @@ from reconciler.core.values import (
     parse_path,
     unpack,
 )
-from reconciler.core.variables import Filler, Row, Variable
+from reconciler.core.variables import Filler, Row, Variable, interpolated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -156,6 +156,12 @@ def _gather_rows(tables: Sequence[Table], filler: Filler, blocks: _Blocks) -> No
     """Make an account block of each row of each table."""
     for table in tables:
         expression = str(table.block["key"])
+        if "account.key" in interpolated(expression):
+            detail = "${account.key} is what `key` makes: name it by ${row.COLUMN}."
+            source = locate(table.block, ("key",))
+            path = "accounts_from.key"
+            blocks.diagnostics.append(problem("A malformed key", detail, source, path=path))
+            continue
         for row in table.rows:
             try:
                 key = filler.text(expression, "", row)
@@ -195,33 +201,38 @@ class _Assembly:
     def __init__(self, defaults: JsonValue, blocks: _Blocks, filler: Filler) -> None:
         self.blocks = blocks
         self.filler = filler
-        self.bottom = (Layer("default", defaults),) if isinstance(defaults, MappingNode) else ()
         self.bases: dict[tuple[str, ...], JsonObject] = {}
         self.extended: set[str] = set()
+        self.defaults = _block(defaults)
+        self.bottom = self._bottom()
+
+    def _bottom(self) -> tuple[Layer, ...]:
+        if self.defaults is None:
+            return ()
+        below = self._templates(_draft("", self.defaults, "defaults"), self.defaults, ())
+        return (*below, Layer("default", self.defaults.node))
 
     def account(self, key: Key) -> Declared:
         """The account of that key."""
         block = self.blocks.accounts[key]
-        return self._declared(Layer("account", block.node), block, _draft(key, block, "accounts"))
+        draft = _draft(key, block, "accounts")
+        below = (*self.bottom, *self._templates(draft, block, ()))
+        layers = (*below, Layer("account", block.node))
+        return self._filled(replace(draft, layers=layers), _laid(self._base(below), block.node))
 
     def spare(self) -> tuple[Declared, ...]:
-        """The templates that no account extends; the defaults, if there is nothing else."""
+        """The templates and the defaults by themselves: wrong is wrong, whatever covers it."""
         found = []
-        for key in sorted(self.blocks.templates.keys() - self.extended):
-            block = self.blocks.templates[key]
-            layer = Layer(f"template {key}", block.node)
-            found.append(self._declared(layer, block, _draft(key, block, "templates")))
-        if self.bottom and not found and not self.blocks.accounts:
-            node = self.bottom[0].block
-            block = _Block(node, locate(node, ()) or Source(node.file, 1, 1))
-            draft = replace(_draft("", block, "defaults"), layers=self.bottom)
-            found.append(self._filled(draft, ()))
+        for key, block in sorted(self.blocks.templates.items()):
+            draft = _draft(key, block, "templates")
+            if key not in self.extended:
+                list(self._templates(draft, block, (key,)))  # tells what it extends in vain
+            layers = (Layer(f"template {key}", block.node),)
+            found.append(self._filled(replace(draft, layers=layers), block.node))
+        if self.defaults is not None:
+            draft = replace(_draft("", self.defaults, "defaults"), layers=self.bottom[-1:])
+            found.append(self._filled(draft, self.defaults.node))
         return tuple(found)
-
-    def _declared(self, layer: Layer, block: _Block, draft: Declared) -> Declared:
-        above = (draft.key,) if draft.section == "templates" else ()
-        below = (*self.bottom, *self._templates(draft, block, above))
-        return self._filled(replace(draft, layers=(*below, layer)), below)
 
     def _templates(self, draft: Declared, block: _Block, above: tuple[str, ...]) -> Iterator[Layer]:
         """The layers below `block`, lowest first: each template stands on those it extends itself."""
@@ -242,9 +253,9 @@ class _Assembly:
                 detail = f"{shown(name)} is no template.{near}"
                 self._problem(draft, "An unknown template", detail, source, path)
 
-    def _filled(self, draft: Declared, below: tuple[Layer, ...]) -> Declared:
-        merged = _laid(self._base(below), draft.layers[-1].block)
-        merged, notes = self.filler.fill(merged, draft.key, draft.row)
+    def _filled(self, draft: Declared, merged: JsonObject) -> Declared:
+        key = draft.key if draft.section == "accounts" else None
+        merged, notes = self.filler.fill(merged, key, draft.row)
         for path, reason in notes.problems:
             summary = "A broken interpolation"
             self._problem(draft, summary, reason, draft.place(path), dotted(path))
@@ -316,6 +327,12 @@ def _draft(key: Key, block: _Block, section: Section) -> Declared:
     return Declared(
         key, ROOT, {}, _NOTHING, _PLAIN_LIFECYCLE, (), block.source, row=block.row, section=section
     )
+
+
+def _block(defaults: JsonValue) -> _Block | None:
+    if not isinstance(defaults, MappingNode):
+        return None
+    return _Block(defaults, locate(defaults, ()) or Source(defaults.file, 1, 1))
 
 
 def _laid(below: JsonObject, above: JsonObject) -> JsonObject:

@@ -39,7 +39,7 @@ _SUMMARIES: Final = {
 
 
 def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagnostic]:
-    """Everything that is wrong with the accounts, in order of place.
+    """Everything that is wrong with the accounts, account by account; `folded` puts it in order.
 
     `zones` are the names of the time zones there are.
     """
@@ -52,7 +52,7 @@ def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagno
     diagnostics += _parents(configuration)
     diagnostics += _collisions(configuration)
     diagnostics += _leaving(configuration)
-    return folded(diagnostics)
+    return diagnostics
 
 
 def folded(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
@@ -61,12 +61,15 @@ def folded(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     for found in sorted(diagnostics, key=Diagnostic.sort_key):
         same = (found.source, found.path, found.summary, found.detail)
         groups.setdefault(same if found.source else (id(found),), []).append(found)
-    return [
-        replace(first, detail=f"{first.detail} ({len(others)} more accounts have it from here.)")
-        if others
-        else first
-        for first, *others in groups.values()
-    ]
+    return [_counted(*found) for found in groups.values()]
+
+
+def _counted(first: Diagnostic, *others: Diagnostic) -> Diagnostic:
+    """The first, which is of an account if any is, and how many more accounts have it."""
+    more = sum((found.address or "").startswith("accounts.") for found in others)
+    if not more:
+        return first
+    return replace(first, detail=f"{first.detail} ({more} more accounts have it from here.)")
 
 
 def _settings(
@@ -140,6 +143,8 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
         yield _problem(
             declared, ("settings", *path), "An unknown metaflow module", detail, warning=True
         )
+    if declared.section != "accounts":
+        return
     for path in sorted(account.SERVER_WRITTEN):
         full = ("settings", *path)
         if value_at(declared.block, full) is not ABSENT and not declared.lifecycle.ignores(full):
@@ -148,8 +153,6 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
                 f" Say so: lifecycle: {{ignore_changes: [{dotted(path)}]}}."
             )
             yield _problem(declared, full, "A field that the platform writes", detail, warning=True)
-    if declared.section != "accounts":
-        return
     if "realm" not in declared.settings and declared.id is None:
         detail = "After a lost answer the new account could be found again by its name alone. Declare a realm."
         where = (declared.address, "settings.realm", declared.source)
@@ -158,12 +161,13 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
 
 def _parents(configuration: Configuration) -> Iterator[Diagnostic]:
     """Unknown parents and circles. Each circle is told once, at its first key."""
-    settled: set[str] = {ROOT}
-    for key, declared in configuration.accounts.items():
+    for declared in (*configuration.accounts.values(), *configuration.spare):
         if declared.parent != ROOT and declared.parent not in configuration.accounts:
             near = nearest(declared.parent, configuration.accounts)
             detail = f"{shown(declared.parent)} is no account, nor `root`.{near}"
             yield _problem(declared, ("parent",), "An unknown parent", detail)
+    settled: set[str] = {ROOT}
+    for key, declared in configuration.accounts.items():
         path: list[str] = []
         current = key
         while current not in settled and current in configuration.accounts and current not in path:

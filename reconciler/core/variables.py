@@ -172,7 +172,6 @@ def typed(text: str, kind: str) -> JsonValue:
 
 # --- interpolation ---------------------------------------------------------------------------
 
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of a data file. `values`: column -> value."""
@@ -200,8 +199,11 @@ class Filler:
         self.variables = variables
         self.used: set[str] = set()
 
-    def fill(self, block: JsonObject, key: Key, row: Row | None) -> tuple[JsonObject, Notes]:
-        """The block filled in; what needs nothing is shared with the one given."""
+    def fill(self, block: JsonObject, key: Key | None, row: Row | None) -> tuple[JsonObject, Notes]:
+        """The block filled in; what needs nothing is shared with the one given.
+
+        Without a `key` there is no account, and what only one can tell is left out.
+        """
         notes = Notes()
         return _Filling(self, key, row, notes).mapping(block, ()), notes
 
@@ -215,36 +217,41 @@ class Filler:
         return variable is not None and variable.assumed
 
 
+class _Waits(Exception):
+    """Only for an account can it be told what this becomes."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Filling:
-    """One account being filled in."""
+    """One account being filled in, or what accounts are made of: then there is no `key`."""
 
     filler: Filler
-    key: Key
+    key: Key | None
     row: Row | None
     notes: Notes
 
     def mapping(self, block: JsonObject, path: FieldPath) -> JsonObject:
-        filled: JsonObject | None = None
+        filled: dict[str, MaybeJson] = {}
         for name, value in block.items():
-            if isinstance(value, str):
-                if "${" not in value and "://" not in value:
-                    continue
-                new = self._leaf(value, (*path, name))
-            elif isinstance(value, dict):
+            new: MaybeJson = value
+            if isinstance(value, dict):
                 new = self.mapping(value, (*path, name))
-            elif isinstance(value, list):
+            elif isinstance(value, list) or (
+                isinstance(value, str) and ("${" in value or "://" in value)
+            ):
                 new = self._leaf(value, (*path, name))
-            else:
-                continue
             if new is not value:
-                filled = dict(block) if filled is None else filled
                 filled[name] = new
-        return block if filled is None else filled
+        if not filled:
+            return block
+        laid = ((name, filled.get(name, value)) for name, value in block.items())
+        return {name: value for name, value in laid if value is not ABSENT}
 
-    def _leaf(self, value: JsonValue, path: FieldPath) -> JsonValue:
+    def _leaf(self, value: JsonValue, path: FieldPath) -> MaybeJson:
         try:
             filled, origin = self._value(value)
+        except _Waits:
+            return ABSENT
         except ValueError as error:
             self.notes.problems.append((path, f"{error}"))
             return value
@@ -275,23 +282,34 @@ class _Filling:
         if whole and whole[1] is not None:
             return self._expression(whole)
         origins: list[str | None] = []
+        waits = False
 
         def replace(match: re.Match[str]) -> str:
+            nonlocal waits
             if match[1] is None:
                 return "${"
-            value, origin = self._expression(match)
+            try:
+                value, origin = self._expression(match)
+            except _Waits:
+                waits = True
+                return ""
             origins.append(origin)
             if isinstance(value, dict | list) or value is None:
                 raise ValueError(f"${{{match[1]}}} is no text; it can stand alone only.")
             return str(value).lower() if isinstance(value, bool) else str(value)
 
-        return _INTERPOLATION.sub(replace, text), _first(origins)
+        filled = _INTERPOLATION.sub(replace, text)
+        if waits:
+            raise _Waits
+        return filled, _first(origins)
 
     def _expression(self, match: re.Match[str]) -> tuple[JsonValue, str | None]:
         expression = match[1].strip()
         if not match[2]:
             raise ValueError(f"{shown(match[0])} is not closed; write $${{ for a literal ${{.")
         kind, _, name = expression.partition(".")
+        if self.key is None and (expression == "account.key" or (kind == "row" and name)):
+            raise _Waits
         if expression == "account.key":
             return self.key, None
         if kind == "row" and name:
