@@ -48,7 +48,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 from reconciler.core.values import ABSENT, FieldPath, JsonObject, JsonValue, MaybeJson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 DocumentPath: TypeAlias = tuple[str | int, ...]
 """A place in a document; unlike a `FieldPath` it may lead into a list."""
@@ -56,7 +56,17 @@ DocumentPath: TypeAlias = tuple[str | int, ...]
 # --- values ---------------------------------------------------------------------------------------
 
 _URI = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*")
-_FORBIDDEN_HOSTS = frozenset({"", "localhost", "127.0.0.1", "0.0.0.0"})  # noqa: S104 - refused, not bound
+_URL_TEXT = r"[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}"
+_PORT = "0*(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_CLIENT_URL = (
+    rf"^[Hh][Tt][Tt][Pp][Ss]?://(?:(?:{_URL_TEXT}|[:@])*@)?"
+    rf"(?:(?:{_URL_TEXT})+|\[[0-9A-Fa-f:.]+\])(?::(?:{_PORT})?)?"
+    rf"(?:[/?#](?:{_URL_TEXT}|[:@/?#\[\]])*)?$"
+)
+_FORBIDDEN_URL = (
+    r"^[^/]*//(?:[^/?#]*@)?"
+    r"(?:[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]|127\.0\.0\.1|0\.0\.0\.0)(?::[0-9]*)?(?:[/?#]|$)"
+)
 
 
 @lru_cache(maxsize=1024)
@@ -113,13 +123,13 @@ def _check_zone(text: str) -> str:
 def _check_client_url(text: str) -> str:
     """Source: docs/platform.md 5.3. The list of hosts is the platform's default one."""
     try:
-        parts = urlsplit(text) if _URI.fullmatch(text) else None
-        _ = parts and parts.port  # a port out of range shows only here
+        is_uri = _URI.fullmatch(text) is not None
+        _ = urlsplit(text).port  # a port out of range shows only here
     except ValueError:
-        parts = None
-    if parts is None:
+        is_uri = False
+    if not is_uri:
         raise PydanticCustomError("wrong_format", "Must be a URI.")
-    if parts.scheme not in {"http", "https"} or (parts.hostname or "") in _FORBIDDEN_HOSTS:
+    if not re.fullmatch(_CLIENT_URL, text) or re.search(_FORBIDDEN_URL, text):
         raise PydanticCustomError("error", "invalid client URL")
     return text
 
@@ -132,8 +142,20 @@ def _keep(value: object, check: Callable[[object], object]) -> object:
 
 Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_keep)]
 Natural = Annotated[int, Field(ge=0)]
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
-ClientUrl = Annotated[str, AfterValidator(_check_client_url)]
+Pattern = Annotated[
+    str, AfterValidator(_check_pattern), Field(json_schema_extra={"format": "regex"})
+]
+ClientUrl = Annotated[
+    str,
+    AfterValidator(_check_client_url),
+    Field(
+        json_schema_extra={
+            "format": "uri",
+            "pattern": _CLIENT_URL,
+            "not": {"pattern": _FORBIDDEN_URL},
+        }
+    ),
+]
 AnyObject = dict[str, object]
 """A JSON object that nothing is known about."""
 
@@ -350,6 +372,13 @@ def _without_nulls(item: object) -> object:
     return item
 
 
+ListedOptions = Annotated[
+    FormatterOptions,
+    BeforeValidator(_without_nulls),
+    Field(json_schema_extra={"additionalProperties": {"not": {"type": "null"}}}),
+]
+
+
 def _shape(value: object) -> str | None:
     if isinstance(value, list):
         return "list"
@@ -357,8 +386,7 @@ def _shape(value: object) -> str | None:
 
 
 Formatter = Annotated[
-    Annotated[FormatterOptions, Tag("object")]
-    | Annotated[list[Annotated[FormatterOptions, BeforeValidator(_without_nulls)]], Tag("list")],
+    Annotated[FormatterOptions, Tag("object")] | Annotated[list[ListedOptions], Tag("list")],
     Discriminator(
         _shape,
         custom_error_type="not_one_schema_valid",
@@ -612,7 +640,7 @@ class Metaflows(Part):
     patterns: NodesByPattern | None = Field(
         None,
         description="Actions by regular expressions on the digits pressed.",
-        json_schema_extra={"propertyNames": {"minLength": 1}},
+        json_schema_extra={"propertyNames": {"minLength": 1, "format": "regex"}},
     )
 
 
@@ -1033,42 +1061,71 @@ def default_of(path: FieldPath) -> MaybeJson:
     return {} if isinstance(default, dict | BaseModel) else ABSENT
 
 
-class _SchemaWriter(GenerateJsonSchema):
-    """Leave out what says nothing to a reader: titles made of names, and absence as a default."""
+class SchemaWriter(GenerateJsonSchema):
+    """Write JSON Schemas that leave out what says nothing to a reader."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's signature
+        """Leave out titles that are made of the fields' names."""
         return False
 
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        """Leave out titles that are the classes' names."""
+        written = super().model_schema(schema)
+        written.pop("title", None)
+        return written
+
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if schema.get("default") in {None, _NO_DEFAULT}:
-            return self.generate_inner(schema["schema"])
-        return super().default_schema(schema)
+        """Leave out defaults that mean absence, and those that are made of other defaults."""
+        written = super().default_schema(schema)
+        default = written.get("default")
+        if default in (None, _NO_DEFAULT) or isinstance(default, list | dict):
+            written.pop("default", None)
+        return written
 
 
-def json_schema() -> JsonObject:
-    """Write the JSON Schema (2020-12) of a declared account document."""
+def json_schema(zones: Iterable[str]) -> JsonObject:
+    """Write the JSON Schema (2020-12) of a declared account document.
+
+    It refuses what `violations` names, but for what no schema can: whether a regular expression
+    compiles and an IPv6 address is one, and that `5.0` is no integer.
+    """
     models: list[type[BaseModel]] = [Account, *dict.fromkeys(MODULES.values())]
     references, written = models_json_schema(
         [(model, "validation") for model in models],
-        schema_generator=_SchemaWriter,
+        schema_generator=SchemaWriter,
     )
     definitions = written["$defs"]
     definitions["MetaflowNode"]["allOf"] = [
         {
-            "if": {"properties": {"module": {"const": module}}, "required": ["module"]},
-            "then": {
-                "properties": {
-                    "data": {"anyOf": [references[model, "validation"], {"type": "null"}]}
-                }
-            },
+            "if": is_module(module),
+            "then": _node_of(model, references[model, "validation"]),
         }
         for module, model in MODULES.items()
+    ]
+    definitions["Account"]["properties"]["timezone"]["enum"] = [
+        zone for zone in zones if not violations({"name": "x", "timezone": zone})
     ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **definitions.pop("Account"),
         "$defs": definitions,
     }
+
+
+def is_module(module: str) -> JsonObject:
+    """Write a JSON Schema that only a node of this module satisfies."""
+    return {"properties": {"module": {"const": module}}, "required": ["module"]}
+
+
+def required_data(model: type[BaseModel]) -> list[str]:
+    """Name what `data` of this kind must have."""
+    return [name for name, field in model.model_fields.items() if field.is_required()]
+
+
+def _node_of(model: type[BaseModel], reference: JsonSchemaValue) -> JsonObject:
+    if required_data(model):
+        return {"properties": {"data": reference}, "required": ["data"]}
+    return {"properties": {"data": {"anyOf": [reference, {"type": "null"}]}}}
 
 
 # --- equality and normal forms --------------------------------------------------------------------

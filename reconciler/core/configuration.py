@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
-from reconciler.core.shapes import ProjectShape, problem, walk
+from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, walk
 from reconciler.core.values import (
     ABSENT,
     AccountId,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Section = Literal["accounts", "templates", "defaults"]
-
-DEFAULT_STATE: Final = "state/reconciler.state.json"
 
 
 # --- the values ------------------------------------------------------------------------------
@@ -170,7 +168,7 @@ class Settings:
 class Configuration:
     """All that the files say, accounts in order of key, and what is odd about it.
 
-    `spare`: templates that no account extends, to be judged as far as that can be done.
+    `spare`: the defaults and the templates by themselves, to be judged and never applied.
     """
 
     settings: Settings
@@ -220,7 +218,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         proxy_from_environment=api.proxy_from_environment,
         welcome_email=api.welcome_email,
         extra_fields=api.extra_fields == "allow",
-        state=shape.state or DEFAULT_STATE,
+        state=shape.state,
         include=include,
         limits=Limits(**shape.safety.model_dump()),
     )
@@ -229,7 +227,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
 
 def seconds(duration: str) -> float:
     """`500ms`, `30s`, `2m`, `24h` in seconds. Raises: ValueError."""
-    match = re.fullmatch(r"([0-9]+)(ms|s|m|h)", duration)
+    match = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h)", duration)
     if match is None:
         raise ValueError("a duration is a number with ms, s, m or h: 500ms, 30s, 2m, 24h")
     return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]

@@ -21,6 +21,10 @@ from pydantic import (
 
 from reconciler.core.values import (
     ABSENT,
+    ID,
+    KEY,
+    PATH,
+    ROOT,
     Diagnostic,
     JsonValue,
     MappingNode,
@@ -33,13 +37,51 @@ from reconciler.core.values import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-DURATION: Final = r"^[0-9]+(ms|s|m)$"
+DURATION: Final = "^[0-9]{1,9}(ms|s|m)$"
+DEFAULT_STATE: Final = "state/reconciler.state.json"
+VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
+RESERVED: Final = ("VINIX_", "RECONCILER_")
+"""How environment variables begin that a file can't name."""
+
+API_URL: Final = (
+    r"^(?:sandbox:.*"
+    r"|https://(?:[^\s/?#@:\[\]\\]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[^\s?#]*)?"
+    r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:/[^\s?#]*)?)$"
+)
+"""Where the platform may be: no user part, no query, and http:// on this machine alone."""
 
 _OWNER: Final = 2
 """Segments of a path that name an account or a template: accounts.acme."""
 
 _SHOWN: Final = 60
 """Characters of a wrong value that an error quotes."""
+
+
+# --- texts ------------------------------------------------------------------------------------
+# What these say is for the JSON Schema: that such a text is right is checked where it is used.
+
+
+def _text(**keywords: Any) -> Any:
+    """What JSON Schema says of a text."""
+    return Field(json_schema_extra=keywords)
+
+
+_KEY: Final[dict[str, Any]] = {"pattern": f"^{KEY}$"}
+_ACCOUNT_KEY: Final[dict[str, Any]] = {**_KEY, "not": {"const": ROOT}}
+_OUTSIDE: Final = r"^\s*$|^/|(?:^|/)\.\.(?:/|$)"
+_NO_GLOB: Final = r"[^/]\*\*|\*\*[^/]"
+
+KeyText = Annotated[str, _text(**_KEY)]
+AccountKey = Annotated[str, _text(**_ACCOUNT_KEY)]
+IdText = Annotated[str, _text(pattern=f"^{ID}$")]
+PathText = Annotated[str, _text(pattern=rf"^(?:settings\.)?{PATH}$")]
+InsidePath = Annotated[str, _text(**{"not": {"pattern": _OUTSIDE}})]
+InsidePattern = Annotated[str, _text(**{"not": {"pattern": f"{_OUTSIDE}|{_NO_GLOB}"}})]
+UrlText = Annotated[str, _text(pattern=API_URL)]
+EnvironmentName = Annotated[str, _text(**{"not": {"pattern": f"^(?:{'|'.join(RESERVED)})"}})]
+
+
+# --- the shapes -------------------------------------------------------------------------------
 
 
 class _Shape(BaseModel):
@@ -49,12 +91,12 @@ class _Shape(BaseModel):
 class ApiShape(_Shape):
     """How the platform is reached."""
 
-    url: str = Field(
+    url: UrlText = Field(
         "",
         min_length=1,
         description="Base URL ending in the version; `sandbox:` is the embedded sandbox.",
     )
-    account_id: str = Field(
+    account_id: IdText = Field(
         "",
         min_length=1,
         description="Root of what is managed; default: the account of the credentials.",
@@ -78,13 +120,13 @@ class VariableShape(_Shape):
     """A variable that `${var.NAME}` stands for."""
 
     default: Any = Field(None, description="The value if nothing else gives one.")
-    env: str = Field(
+    env: EnvironmentName = Field(
         "",
         min_length=1,
         description="Name of an environment variable that may give the value.",
     )
     sensitive: bool = Field(
-        default=False,
+        default_factory=bool,  # what it is if not said, no constant tells
         description="Whether outputs mask it; if not said, only what the environment gave.",
     )
     description: str = Field("", description="What it is for.")
@@ -99,14 +141,16 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | dict) else value
 
 
-ListOrOne = Annotated[list[str], BeforeValidator(_as_list)]
+ListOrOne = Annotated[
+    list[KeyText], BeforeValidator(_as_list, json_schema_input_type=KeyText | list[KeyText])
+]
 Flag = Annotated[bool, WrapValidator(_or_interpolation)]
 
 
 class LifecycleShape(_Shape):
     """How changes of an account are treated."""
 
-    ignore_changes: list[str] = Field(
+    ignore_changes: list[PathText] = Field(
         [], description="Settings that are set at creation and never after."
     )
     prevent_destroy: Flag = Field(default=False, description="Forbids to delete the account.")
@@ -115,9 +159,10 @@ class LifecycleShape(_Shape):
 class _Shared(_Shape):
     """What all blocks have in common."""
 
-    parent: str = Field("root", description="Key of the parent account, or `root`.")
+    parent: KeyText = Field(ROOT, description="Key of the parent account, or `root`.")
     reseller: Flag = Field(
-        default=False, description="Whether the account is a reseller; absent: not managed."
+        default_factory=bool,  # absent is not false
+        description="Whether the account is a reseller; absent: not managed.",
     )
     settings: dict[str, Any] = Field({}, description="The account document.")
     lifecycle: LifecycleShape = Field(
@@ -126,7 +171,7 @@ class _Shared(_Shape):
 
 
 class _Extending(_Shape):
-    extends: list[str] = Field([], description="Templates below this one, merged in order.")
+    extends: list[KeyText] = Field([], description="Templates below this one, merged in order.")
 
 
 class BlockShape(_Shared, _Extending):
@@ -134,7 +179,7 @@ class BlockShape(_Shared, _Extending):
 
 
 class _Adopting(_Shared):
-    id: str = Field("", min_length=1, description="Id of an existing account to adopt.")
+    id: IdText = Field("", min_length=1, description="Id of an existing account to adopt.")
 
 
 class AccountShape(_Adopting, BlockShape):
@@ -142,8 +187,8 @@ class AccountShape(_Adopting, BlockShape):
 
 
 class _Rows(_Shape):
-    file: str = Field(description="CSV file, or YAML file with a list of mappings.")
-    key: str = Field(description="Key of the account that a row makes: `${row.code}`.")
+    file: InsidePath = Field(description="CSV file, or YAML file with a list of mappings.")
+    key: AccountKey = Field(description="Key of the account that a row makes: `${row.code}`.")
     template: ListOrOne = Field(
         [], description="Template below these accounts, or several, merged in order."
     )
@@ -173,7 +218,7 @@ class MovedShape(_Shape):
     """An account whose key was changed."""
 
     from_: str = Field(alias="from", description="The old key.")
-    to: str = Field(description="The new key.")
+    to: AccountKey = Field(description="The new key.")
 
 
 class RemovedShape(_Shape):
@@ -188,11 +233,15 @@ class _Settings(_Shape):
 
     version: Annotated[int, Field(ge=1, le=1)] = Field(description="Version of this format: 1.")
     api: ApiShape = Field(ApiShape(), description="How the platform is reached.")
-    state: str = Field("", min_length=1, description="Where state is kept: a path.")
-    include: list[str] = Field([], description="Files, directories and globs of further files.")
+    state: str = Field(DEFAULT_STATE, min_length=1, description="Where state is kept: a path.")
+    include: list[InsidePattern] = Field(
+        [], description="Files, directories and globs of further files."
+    )
     safety: SafetyShape = Field(SafetyShape(), description="How much one run may change.")
     variables: dict[str, VariableShape | None] = Field(
-        {}, description="What `${var.NAME}` stands for."
+        {},
+        description="What `${var.NAME}` stands for.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{VARIABLE}$"}},
     )
     defaults: BlockShape = Field(BlockShape(), description="What lies under every account.")
 
@@ -200,9 +249,22 @@ class _Settings(_Shape):
 class IncludedShape(_Shape):
     """A file named by `include`."""
 
-    templates: dict[str, BlockShape] = Field({}, description="What accounts can extend.")
-    accounts: dict[str, AccountShape] = Field({}, description="The accounts, by key.")
-    accounts_from: Annotated[list[AccountsFromShape], BeforeValidator(_as_list)] = Field(
+    templates: dict[str, BlockShape] = Field(
+        {},
+        description="What accounts can extend.",
+        json_schema_extra={"propertyNames": _KEY},
+    )
+    accounts: dict[str, AccountShape] = Field(
+        {},
+        description="The accounts, by key.",
+        json_schema_extra={"propertyNames": _ACCOUNT_KEY},
+    )
+    accounts_from: Annotated[
+        list[AccountsFromShape],
+        BeforeValidator(
+            _as_list, json_schema_input_type=AccountsFromShape | list[AccountsFromShape]
+        ),
+    ] = Field(
         [], description="Accounts made from the rows of files: one such block, or a list of them."
     )
     moved: list[MovedShape] = Field([], description="Keys that were changed.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from reconciler.core.shapes import VariableShape, nearest, problem, shown
+from reconciler.core.shapes import RESERVED, VARIABLE, VariableShape, nearest, problem, shown
 from reconciler.core.values import (
     ABSENT,
     Diagnostic,
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 
 _INTERPOLATION: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(VARIABLE)
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 _OWN = "RECONCILER_VAR_"
-_RESERVED = ("VINIX_", "RECONCILER_")
 
 
 # --- variables -------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ def _variable(
             "A malformed variable name", f"{shown(name)}: letters, digits and _ only."
         )
     shape = VariableShape.model_validate(block or {})
-    if shape.env.startswith(_RESERVED):
+    if shape.env.startswith(RESERVED):
         detail = (
             f"{shape.env} is the tool's own: a file can't reach credentials. Name another variable."
         )
@@ -171,6 +170,26 @@ def typed(text: str, kind: str) -> JsonValue:
 
 
 # --- interpolation ---------------------------------------------------------------------------
+
+_COLUMN = r"row\.\s*[^\s\}][^\}]*"
+_LITERAL = r"\$+[^$\{]|\$\$+\{"
+"""A dollar sign that begins no interpolation: another character follows, or it is doubled."""
+
+WHOLE: Final = rf"^\$\{{\s*(?:var\.{VARIABLE}|{_COLUMN})\s*\}}$"
+"""A text that is one interpolation, which may become anything; `${account.key}` is always text."""
+
+INTERPOLATED: Final = rf"^[^$]*(?:(?:{_LITERAL})[^$]*)*\$\{{"
+"""A text with an interpolation in it, as a regular expression that is searched for."""
+
+
+def well_formed(*, rows: bool) -> str:
+    """A regular expression for texts whose interpolations all mean something, with rows or without.
+
+    It says the same as `Filler` does, for those who have a file alone: its JSON Schema.
+    """
+    expressions = "|".join(["account\\.key", rf"var\.{VARIABLE}", *([_COLUMN] if rows else [])])
+    return rf"^[^$]*(?:(?:{_LITERAL}|\$\{{\s*(?:{expressions})\s*\}})[^$]*)*\$*$"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -8,6 +9,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from reconciler.core.account import (
     MODULES,
@@ -813,6 +815,16 @@ def test_normal_forms_are_their_own_normal_forms(text: str) -> None:
 
 # --- JSON Schema
 
+ZONES = ("Etc/UTC", "Europe/Paris", "UTC")
+NOT_IN_A_SCHEMA = ("formatters.From.regex", "formatters.From.0.regex", "metaflows.patterns.(")
+"""Places in `BROKEN` of regular expressions that don't compile, which no schema can tell."""
+
+
+def as_yaml_has_it(document: JsonObject) -> bool:
+    """Whether a file can hold this: no NaN, no half characters; and 60.0 not for what 60 is."""
+    text = json.dumps(document)
+    return not re.search(r"NaN|Infinity|\\ud800|60\.0|\\n", text)
+
 
 def objects_in(schema: JsonValue) -> list[JsonObject]:
     parts: list[JsonValue] = []
@@ -825,7 +837,7 @@ def objects_in(schema: JsonValue) -> list[JsonObject]:
 
 
 def test_the_json_schema_describes_every_field_of_every_object() -> None:
-    schema = json_schema()
+    schema = json_schema(ZONES)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["required"] == ["name"]
     assert schema["additionalProperties"] is False
@@ -838,14 +850,14 @@ def test_the_json_schema_describes_every_field_of_every_object() -> None:
 
 
 def test_the_json_schema_refers_only_to_what_it_defines() -> None:
-    schema = json_schema()
+    schema = json_schema(ZONES)
     defined = {f"#/$defs/{name}" for name in cast("JsonObject", schema["$defs"])}
     referred = {found["$ref"] for found in objects_in(schema) if "$ref" in found}
     assert referred == defined
 
 
 def test_the_json_schema_states_limits_defaults_and_the_data_of_modules() -> None:
-    schema = json_schema()
+    schema = json_schema(ZONES)
     definitions = cast("dict[str, JsonObject]", schema["$defs"])
     properties = cast("dict[str, JsonObject]", schema["properties"])
     assert (properties["realm"]["minLength"], properties["realm"]["maxLength"]) == (4, 253)
@@ -854,9 +866,19 @@ def test_the_json_schema_states_limits_defaults_and_the_data_of_modules() -> Non
     metaflows = cast("dict[str, JsonObject]", definitions["Metaflows"]["properties"])
     assert metaflows["binding_digit"]["default"] == "*"
     assert metaflows["numbers"]["propertyNames"] == {"pattern": "^[0-9]+$"}
+    assert properties["timezone"]["enum"] == ["Etc/UTC", "Europe/Paris"]
     cases = cast("list[JsonObject]", definitions["MetaflowNode"]["allOf"])
     assert len(cases) == len(MODULES)
 
 
 def test_the_json_schema_is_the_same_each_time() -> None:
-    assert json.dumps(json_schema()) == json.dumps(json_schema())
+    assert json.dumps(json_schema(ZONES)) == json.dumps(json_schema(ZONES))
+
+
+def test_the_json_schema_refuses_what_breaks_a_rule_and_accepts_the_rest() -> None:
+    validator = Draft202012Validator(json_schema([*ZONES, "x" * 32]))
+    for document in VALID:
+        assert validator.is_valid(document), document
+    for document, path, _ in BROKEN:
+        if path not in NOT_IN_A_SCHEMA and as_yaml_has_it(document):
+            assert not validator.is_valid(document), document
