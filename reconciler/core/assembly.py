@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.configuration import (
+    SHOWN,
     Configuration,
     Declared,
     Layer,
@@ -23,7 +24,7 @@ from reconciler.core.configuration import (
     Section,
     Settings,
 )
-from reconciler.core.shapes import nearest, problem, shown
+from reconciler.core.shapes import Known, folded, problem, shown
 from reconciler.core.values import (
     ROOT,
     AccountId,
@@ -45,10 +46,11 @@ from reconciler.core.values import (
 from reconciler.core.variables import Filler, Row, Variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_IDENTITY: Final = (("settings", "name"), ("settings", "realm"))
-"""What an account is shown as and found by, so that it can't be kept secret."""
+
+MAX_TEMPLATES: Final = 64
+"""Templates that may lie below a block, as deep as values may be nested."""
 
 _NOTHING: Final[Mapping[FieldPath, str]] = MappingProxyType({})
 _PLAIN_LIFECYCLE: Final = Lifecycle()
@@ -107,7 +109,7 @@ def assemble(
     configuration = Configuration(
         settings, accounts, tuple(blocks.moved), blocks.removed, variables, spare
     )
-    return configuration, [*blocks.diagnostics, *unused]
+    return configuration, folded([*blocks.diagnostics, *unused])
 
 
 def _unused(project: MappingNode, name: str) -> Diagnostic:
@@ -158,9 +160,13 @@ def _gather_rows(tables: Sequence[Table], filler: Filler, blocks: _Blocks) -> No
         expression = str(table.block["key"])
         for row in table.rows:
             try:
-                key = filler.text(expression, "", row)
+                key, secret = filler.text(expression, "", row)
             except ValueError as error:
                 blocks.diagnostics.append(problem("A row without a key", f"{error}", row.source))
+                continue
+            if secret is not None:
+                detail = f"{secret} is sensitive, and a key is shown everywhere. Use another value."
+                blocks.diagnostics.append(problem("A sensitive key", detail, row.source))
                 continue
             if not isinstance(key, str):
                 detail = f"{expression} is {shown(key)} here. A key is a string: quote it."
@@ -198,6 +204,8 @@ class _Assembly:
         self.bottom = (Layer("default", defaults),) if isinstance(defaults, MappingNode) else ()
         self.bases: dict[tuple[str, ...], JsonObject] = {}
         self.extended: set[str] = set()
+        self.known = Known(blocks.templates)
+        self.stacks: dict[str, tuple[Layer, ...]] = {}
 
     def account(self, key: Key) -> Declared:
         """The account of that key."""
@@ -220,27 +228,48 @@ class _Assembly:
 
     def _declared(self, layer: Layer, block: _Block, draft: Declared) -> Declared:
         above = (draft.key,) if draft.section == "templates" else ()
-        below = (*self.bottom, *self._templates(draft, block, above))
+        below = (*self.bottom, *self._below(draft, block, above))
         return self._filled(replace(draft, layers=(*below, layer)), below)
 
-    def _templates(self, draft: Declared, block: _Block, above: tuple[str, ...]) -> Iterator[Layer]:
-        """The layers below `block`, lowest first: each template stands on those it extends itself."""
+    def _below(self, draft: Declared, block: _Block, above: tuple[str, ...]) -> Sequence[Layer]:
+        """The layers below a block, lowest first, each once: where it was laid last."""
+        found: dict[str, Layer] = {}
         path, extends = block.extends
         for index, name in enumerate(map(str, extends) if isinstance(extends, list) else []):
-            if name in self.blocks.templates and name not in above:
-                self.extended.add(name)
-                template = self.blocks.templates[name]
-                yield from self._templates(draft, template, (*above, name))
-                yield Layer(f"template {name}", template.node)
+            if name in self.blocks.templates and name not in above and len(above) < MAX_TEMPLATES:
+                for layer in self._stack(name, above):
+                    found.pop(layer.origin, None)
+                    found[layer.origin] = layer
                 continue
             source = locate(block.node, (path, index)) or locate(block.node, (path,))
-            if name in above:
-                circle = " -> ".join([*above[above.index(name) :], name])
-                self._problem(draft, "Templates in a circle", f"{circle}.", source, path)
-            else:
-                near = nearest(name, self.blocks.templates)
-                detail = f"{shown(name)} is no template.{near}"
-                self._problem(draft, "An unknown template", detail, source, path)
+            self._no_template(draft, name, above, source, path)
+        if len(found) > MAX_TEMPLATES:
+            detail = f"{len(found)} templates lie below it; {MAX_TEMPLATES} are allowed."
+            self._problem(draft, "Too many templates", detail, locate(block.node, (path,)), path)
+        return list(found.values())[-MAX_TEMPLATES:]
+
+    def _stack(self, name: str, above: tuple[str, ...]) -> tuple[Layer, ...]:
+        """A template on top of those that it extends itself."""
+        self.extended.add(name)
+        if name not in self.stacks:
+            block = self.blocks.templates[name]
+            below = self._below(_draft(name, block, "templates"), block, (*above, name))
+            self.stacks[name] = (*below, Layer(f"template {name}", block.node))
+        return self.stacks[name]
+
+    def _no_template(
+        self, draft: Declared, name: str, above: tuple[str, ...], source: Source | None, path: str
+    ) -> None:
+        """Tell why a block can't extend `name`."""
+        if name in above:
+            circle = " -> ".join([*above[above.index(name) :], name])
+            self._problem(draft, "Templates in a circle", f"{circle}.", source, path)
+        elif name in self.blocks.templates:
+            detail = f"More than {MAX_TEMPLATES}, one below the other."
+            self._problem(draft, "Too many templates", detail, source, path)
+        else:
+            detail = f"{shown(name)} is no template.{self.known.nearest(name)}"
+            self._problem(draft, "An unknown template", detail, source, path)
 
     def _filled(self, draft: Declared, below: tuple[Layer, ...]) -> Declared:
         merged = _laid(self._base(below), draft.layers[-1].block)
@@ -248,7 +277,7 @@ class _Assembly:
         for path, reason in notes.problems:
             summary = "A broken interpolation"
             self._problem(draft, summary, reason, draft.place(path), dotted(path))
-        for path in _IDENTITY:
+        for path in SHOWN:
             if self.filler.assumed(notes.sensitive.get(path, "")):
                 del notes.sensitive[path]
                 self.blocks.diagnostics.append(_shown_all_the_same(draft, path))
@@ -290,7 +319,8 @@ class _Assembly:
                 paths.append(("settings", *parse_path(str(text).removeprefix("settings."))))
             except ValueError as error:
                 source = draft.place(("lifecycle", "ignore_changes", index))
-                detail = f"{shown(text)}: {error}."
+                hidden = ("lifecycle", "ignore_changes") in draft.sensitive
+                detail = f"{'(sensitive)' if hidden else shown(text)}: {error}."
                 path = "lifecycle.ignore_changes"
                 self._problem(draft, "A malformed path", detail, source, path)
         kept = block.get("prevent_destroy", False)
@@ -336,7 +366,8 @@ def _laid(below: JsonObject, above: JsonObject) -> JsonObject:
 def _shown_all_the_same(draft: Declared, path: FieldPath) -> Diagnostic:
     detail = (
         "Its variable comes from the environment, so it counts as sensitive; but accounts are shown by"
-        " their name and found by their realm. Declare the variable `sensitive: false`."
+        " their name and parent and found by their realm and id. Declare the variable"
+        " `sensitive: false`."
     )
     source = draft.place(path)
     return Diagnostic(

@@ -22,6 +22,7 @@ from reconciler.core.values import (
     JsonObject,
     Key,
     MappingNode,
+    MaybeJson,
     Source,
     account_id,
     locate,
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
 Section = Literal["accounts", "templates", "defaults"]
 
 DEFAULT_STATE: Final = "state/reconciler.state.json"
+
+SHOWN: Final[tuple[FieldPath, ...]] = (
+    ("settings", "name"),
+    ("settings", "realm"),
+    ("parent",),
+    ("id",),
+)
+"""What accounts are shown as and found by, so that it can't be kept secret."""
 
 
 # --- the values ------------------------------------------------------------------------------
@@ -106,29 +115,45 @@ class Declared:
 
         The kind: account, default, template NAME, variable NAME (several: with commas), row.
         """
-        for layer in reversed(self.layers):
-            found = walk(layer.block, path)
-            if found is not ABSENT:
-                named = interpolated(found)
-                if any(name.startswith("row.") for name in named) and self.row is not None:
-                    return self.row.source, "row"
-                variables = ", ".join(name[4:] for name in named if name.startswith("var."))
-                kind = f"variable {variables}" if variables else layer.origin
-                return locate(layer.block, path) or self.source, kind
-        return self.source, "account"
+        layer, stands, found = self._found(path)
+        if layer is None:
+            return self.source, "account"
+        named = interpolated(found)
+        if self.row is not None and _of_row(named):
+            return self.row.source, "row"
+        variables = ", ".join(name[4:] for name in named if name.startswith("var."))
+        kind = f"variable {variables}" if variables else layer.origin
+        return locate(layer.block, stands) or self.source, kind
 
     def place(self, path: Sequence[str | int], *, key: bool = False) -> Source:
         """Where `path` of the block stands, or what encloses it."""
+        layer, stands, found = self._found(path)
+        if layer is None:
+            return self.place(path[:-1], key=len(path) == 1) if path else self.source
+        if self.row is not None and _of_row(interpolated(found)):
+            return self.row.source
+        return locate(layer.block, stands, key=key) or self.source
+
+    def _found(
+        self, path: Sequence[str | int]
+    ) -> tuple[Layer | None, Sequence[str | int], MaybeJson]:
+        """The layer that the value at `path` is from, and what stands there, or around it.
+
+        Around it, if the value is part of what an interpolation stands for.
+        """
         for layer in reversed(self.layers):
-            found = walk(layer.block, path)
-            if found is not ABSENT and path:
-                from_row = any(name.startswith("row.") for name in interpolated(found))
-                if self.row is not None and from_row:
-                    return self.row.source
-                return locate(layer.block, path, key=key) or self.source
-        if path:
-            return self.place(path[:-1], key=len(path) == 1)
-        return self.source
+            for depth in range(len(path), 0, -1):
+                found = walk(layer.block, path[:depth])
+                if found is not ABSENT and (depth == len(path) or not isinstance(found, dict)):
+                    return layer, path[:depth], found
+                if found is not ABSENT:
+                    break
+        return None, (), ABSENT
+
+
+def _of_row(named: Sequence[str]) -> bool:
+    """Whether a cell of a row is among what a text names."""
+    return any(name.startswith("row.") for name in named)
 
 
 @dataclass(frozen=True, slots=True)
