@@ -450,7 +450,7 @@ class _Builder:
             at = pack(begun.line + 1, begun.column + 1)
         elif mark and (mark.index < length or not self.open):
             at = pack(mark.line + 1, mark.column + 1)
-        if begun:
+        if begun and mark and begun.index < mark.index:
             said += f" that begins at {begun.line + 1}:{begun.column + 1}"
         advice = next((f" {text}" for words, text in _ADVICE if words in said), "")
         detail = f"The parser says: {said}.{advice}"

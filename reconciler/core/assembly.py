@@ -162,7 +162,8 @@ def _gather_rows(tables: Sequence[Table], filler: Filler, blocks: _Blocks) -> No
             try:
                 key, secret = filler.text(expression, "", row)
             except ValueError as error:
-                blocks.diagnostics.append(problem("A row without a key", f"{error}", row.source))
+                place = locate(table.block, ("key",))
+                blocks.diagnostics.append(problem("A row without a key", f"{error}", place))
                 continue
             if secret is not None:
                 detail = f"{secret} is sensitive, and a key is shown everywhere. Use another value."
@@ -276,7 +277,7 @@ class _Assembly:
         merged, notes = self.filler.fill(merged, draft.key, draft.row)
         for path, reason in notes.problems:
             summary = "A broken interpolation"
-            self._problem(draft, summary, reason, draft.place(path), dotted(path))
+            self._problem(draft, summary, reason, draft.written(path), dotted(path))
         for path in SHOWN:
             if self.filler.assumed(notes.sensitive.get(path, "")):
                 del notes.sensitive[path]
@@ -289,6 +290,7 @@ class _Assembly:
             parent=str(merged.get("parent", ROOT)),
             block=block,
             sensitive=notes.sensitive or _NOTHING,
+            broken=tuple(path for path, _ in notes.problems),
             lifecycle=self._lifecycle(draft, merged.get("lifecycle")),
             id=self._id(draft, merged.get("id")),
         )

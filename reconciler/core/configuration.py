@@ -86,6 +86,7 @@ class Declared:
     Values are in clear; `sensitive` has the paths of those that no output may show, with their
     origin. What blocks have in common they share: none may be changed. `row`: what it was made
     from by `accounts_from`. `section`: where it is declared; only `accounts` is ever applied.
+    `broken`: where an interpolation could not be filled in, so that the value is none to judge.
     """
 
     key: Key
@@ -98,6 +99,7 @@ class Declared:
     id: AccountId | None = None
     row: Row | None = None
     section: Section = "accounts"
+    broken: tuple[FieldPath, ...] = ()
 
     @property
     def settings(self) -> JsonObject:
@@ -109,6 +111,10 @@ class Declared:
     def address(self) -> str:
         """What the account is called in plans and errors: `accounts.acme`."""
         return self.section if self.section == "defaults" else f"{self.section}.{self.key}"
+
+    def is_broken(self, path: Sequence[str | int]) -> bool:
+        """Whether the value at `path` holds an interpolation that could not be filled in."""
+        return any(tuple(path[: len(broken)]) == broken for broken in self.broken)
 
     def origin(self, path: FieldPath) -> tuple[Source, str]:
         """Where the value at `path` of the block comes from, and of what kind that place is.
@@ -133,6 +139,11 @@ class Declared:
         if self.row is not None and _of_row(interpolated(found)):
             return self.row.source
         return locate(layer.block, stands, key=key) or self.source
+
+    def written(self, path: Sequence[str]) -> Source:
+        """Where the text at `path` stands, also if a row fills it in."""
+        layer, stands, _ = self._found(path)
+        return (locate(layer.block, stands) if layer else None) or self.source
 
     def _found(
         self, path: Sequence[str | int]

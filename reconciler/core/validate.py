@@ -68,10 +68,12 @@ def _settings(
         refused.add(violation.path[:1])
         if violation.rule == "required" and declared.section != "accounts":
             continue  # an account that extends it can say so
+        if declared.is_broken(("settings", *violation.path)):
+            continue
         yield _violation(declared, violation)
-    zone = declared.settings.get("timezone")
-    if isinstance(zone, str) and ("timezone",) not in refused and zone not in zones:
-        path = ("settings", "timezone")
+    zone, path = declared.settings.get("timezone"), ("settings", "timezone")
+    judged = ("timezone",) not in refused and not declared.is_broken(path)
+    if isinstance(zone, str) and judged and zone not in zones:
         near = "" if path in declared.sensitive else known.nearest(zone)
         detail = f"{_quoted(declared, path, zone)} is no time zone.{near}"
         yield _problem(declared, path, "An unknown time zone", detail)
@@ -153,7 +155,8 @@ def _parents(configuration: Configuration) -> Iterator[Diagnostic]:
     known = Known(configuration.accounts)
     settled: set[str] = {ROOT}
     for key, declared in configuration.accounts.items():
-        if declared.parent != ROOT and declared.parent not in configuration.accounts:
+        known_parent = declared.parent == ROOT or declared.parent in configuration.accounts
+        if not known_parent and not declared.is_broken(("parent",)):
             quoted = _quoted(declared, ("parent",), declared.parent)
             near = "" if ("parent",) in declared.sensitive else known.nearest(declared.parent)
             detail = f"{quoted} is no account, nor `root`.{near}"
@@ -191,7 +194,7 @@ def _collide(
     first: dict[str, Declared] = {}
     for declared in configuration.accounts.values():
         value = declared.settings.get(name)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or declared.is_broken(("settings", name)):
             continue
         other = first.setdefault(normal(value), declared)
         if other is not declared:

@@ -387,11 +387,10 @@ class _Filling:
                 "${row.…} stands for something only where accounts_from makes accounts."
             )
         if name not in self.row.values:
-            columns = self.row.values
-            near = nearest(name, columns)
-            raise ValueError(
-                f"{shown(name)} is no column of this row; it has {listed(columns)}.{near}"
-            )
+            columns, place = self.row.values, self.row.source
+            here = f"the row at {place}" if isinstance(columns, MappingNode) else place.file
+            has = f"it has {listed(columns)}.{nearest(name, columns)}"
+            raise ValueError(f"{shown(name)} is no column of {here}; {has}")
         return self.row.values[name]
 
 
