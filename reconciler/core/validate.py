@@ -134,6 +134,15 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
         yield _problem(
             declared, ("settings", *path), "An unknown metaflow module", detail, warning=True
         )
+    for path in account.broken_patterns(declared.settings):
+        detail = f"{shown(path[-1])} does not compile: the platform keeps it, and nothing matches."
+        yield _problem(
+            declared,
+            ("settings", *path),
+            "A pattern that does not compile",
+            detail,
+            warning=True,
+        )
     for path in sorted(account.SERVER_WRITTEN):
         full = ("settings", *path)
         if value_at(declared.block, full) is not ABSENT and not declared.lifecycle.ignores(full):
