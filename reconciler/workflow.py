@@ -40,9 +40,9 @@ from reconciler.core.plan import (
     unread,
 )
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
-from reconciler.core.shapes import nearest
+from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
-from reconciler.core.validate import folded, validate
+from reconciler.core.validate import validate
 from reconciler.core.values import (
     ROOT,
     AccountId,

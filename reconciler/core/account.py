@@ -69,8 +69,23 @@ _FORBIDDEN_URL = (
 )
 
 
+_PCRE_ALONE = re.compile(
+    r"\\\\"  # a backslash that the next character has nothing to do with
+    r"|(?P<group>\(\?(?:<(?=[A-Za-z_])|\||'\w+'))"
+    r"|(?P<setting>\(\?[imsxJU-]+\)|\(\*[A-Z_0-9]+(?::\w*)?\))"
+    r"|(?P<item>\\Q.*?(?:\\E|\Z)|\\[pP](?:\{\^?\w+\}|[A-Z])|\\[hHKNRvVX]|\\[gk](?:\{\w+\}|<\w+>|'\w+'|\d+)"
+    r"|\(\?(?:R|[+-]?\d+|&\w+|P>\w+)\))",
+    re.DOTALL,
+)
+"""What PCRE knows and Python doesn't: beginnings of groups, settings, things that match."""
+
+
+def _without_pcre(found: re.Match[str]) -> str:
+    return {"group": "(", "setting": "", "item": r"\w"}.get(found.lastgroup or "", found[0])
+
+
 @lru_cache(maxsize=1024)
-def _compiles(pattern: str) -> bool:
+def compiles(pattern: str) -> bool:
     """Whether `pattern` is a regular expression.
 
     The platform compiles with PCRE, which Python doesn't have. What `re` refuses is nearly always
@@ -80,14 +95,14 @@ def _compiles(pattern: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # [[:alnum:]] is a "possible nested set" to Python only
         try:
-            re.compile(pattern)
+            re.compile(_PCRE_ALONE.sub(_without_pcre, pattern))
         except (re.error, OverflowError, RecursionError):
             return False
     return True
 
 
 def _check_pattern(text: str) -> str:
-    if not _compiles(text):
+    if not compiles(text):
         raise PydanticCustomError("error", "Must be a regular expression that compiles.")
     return text
 
@@ -96,10 +111,6 @@ def _check_pattern_key(text: str) -> str:
     if not text:
         raise PydanticCustomError(
             "minLength", "A pattern has at least 1 character.", {"target": 1, "key": True}
-        )
-    if not _compiles(text):
-        raise PydanticCustomError(
-            "error", "The key must be a regular expression that compiles.", {"key": True}
         )
     return text
 
@@ -141,7 +152,12 @@ def _keep(value: object, check: Callable[[object], object]) -> object:
 
 
 Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_keep)]
+Octaves = Annotated[float, Field(allow_inf_nan=False, ge=-1, le=1), WrapValidator(_keep)]
+Semitones = Annotated[float, Field(allow_inf_nan=False, ge=-14, le=14), WrapValidator(_keep)]
+Factor = Annotated[float, Field(allow_inf_nan=False, ge=1), WrapValidator(_keep)]
 Natural = Annotated[int, Field(ge=0)]
+Digit = Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "*", "#"]
+WebUrl = Annotated[str, Field(pattern="^https?://")]
 Pattern = Annotated[
     str, AfterValidator(_check_pattern), Field(json_schema_extra={"format": "regex"})
 ]
@@ -408,7 +424,9 @@ class AudioLevelData(Part):
     mode: Literal["read", "write"] | None = Field(
         None, description="What the leg hears (`read`) or says (`write`)."
     )
-    level: int | None = Field(None, description="Level, in the steps of the media server.")
+    level: Annotated[int, Field(ge=-4, le=4)] | None = Field(
+        None, description="Level, in the steps of the media server: -4 to 4."
+    )
 
 
 class CallflowData(Part):
@@ -461,8 +479,8 @@ class MoveData(Part):
 class PivotData(Part):
     """`pivot`: ask a web server what to do."""
 
-    voice_url: str = Field(description="URL that answers what to do.")
-    cdr_url: str | None = Field(None, description="URL that gets the call's record.")
+    voice_url: WebUrl = Field(description="URL that answers what to do: http or https.")
+    cdr_url: WebUrl | None = Field(None, description="URL that gets the call's record.")
     method: Literal["get", "post", "GET", "POST"] | None = Field(
         "get", description="HTTP method of the request."
     )
@@ -500,15 +518,54 @@ class RecordCallData(Part):
     url: str | None = Field(None, description="Where the finished file is uploaded.")
 
 
+def _json_type(value: object) -> str | None:
+    if isinstance(value, str):
+        return "string"
+    return "integer" if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+Participant = Annotated[
+    Annotated[str, Tag("string")] | Annotated[int, Tag("integer")],
+    Discriminator(
+        _json_type,
+        custom_error_type="type",
+        custom_error_message="Must be a string or an integer.",
+    ),
+]
+
+
 class RelateData(Part):
     """`relate`: set what two people in a conference hear of each other."""
 
     conference_id: str = Field(description="Id of the conference.")
-    participant_id: str = Field(description="Number of the participant.")
-    other_participant: str = Field(description="Number of the other participant.")
+    participant_id: Participant = Field(description="Number of the participant.")
+    other_participant: Participant = Field(description="Number of the other participant.")
     relationship: Literal["deaf", "clear", "mute"] | None = Field(
         "clear", description="What holds between them."
     )
+
+
+Spoken = Literal[
+    "account_number",
+    "currency",
+    "current_date",
+    "current_date_time",
+    "current_time",
+    "email_address",
+    "ip_address",
+    "items",
+    "messages",
+    "name_phonetic",
+    "name_spelled",
+    "number",
+    "persons",
+    "postal_address",
+    "short_date_time",
+    "telephone_extension",
+    "telephone_number",
+    "time_measurement",
+    "url",
+]
 
 
 class SayData(Part):
@@ -516,21 +573,29 @@ class SayData(Part):
 
     text: str | None = Field(None, description="What to say.")
     language: str | None = Field(None, description="Language of the prompts.")
-    gender: str | None = Field(None, description="Gender of the voice or the grammar.")
-    method: str | None = Field(None, description="How to pronounce it.")
-    type: str | None = Field(None, description="What the text is: a number, a date, …")
+    gender: Literal["feminine", "masculine", "neuter"] | None = Field(
+        None, description="Gender of the voice or the grammar."
+    )
+    method: Literal["pronounced", "iterated", "counted"] | None = Field(
+        None, description="How to pronounce it."
+    )
+    type: Spoken | None = Field(None, description="What the text is: a number, a date, …")
 
 
 class SoundTouchData(Part):
     """`sound_touch`: change pitch and speed of a voice."""
 
     action: Literal["start", "stop"] | None = Field(None, description="Begin or end it.")
-    adjust_in_octaves: Number | None = Field(0, description="Shift of the pitch, in octaves.")
-    adjust_in_semitones: Number | None = Field(0, description="Shift of the pitch, in semitones.")
+    adjust_in_octaves: Octaves | None = Field(
+        0, description="Shift of the pitch, in octaves: -1 to 1."
+    )
+    adjust_in_semitones: Semitones | None = Field(
+        0, description="Shift of the pitch, in semitones: -14 to 14."
+    )
     hook_dtmf: bool | None = Field(False, description="Let keys change the pitch.")
-    pitch: Number | None = Field(1.0, description="Pitch, as a factor.")
-    rate: Number | None = Field(1.0, description="Playback rate, as a factor.")
-    tempo: Number | None = Field(1.0, description="Tempo, as a factor.")
+    pitch: Factor | None = Field(1.0, description="Pitch, as a factor: 1 or more.")
+    rate: Factor | None = Field(1.0, description="Playback rate, as a factor: 1 or more.")
+    tempo: Factor | None = Field(1.0, description="Tempo, as a factor: 1 or more.")
     sending_leg: bool | None = Field(False, description="Change the leg that pressed the keys.")
 
 
@@ -548,9 +613,6 @@ class TransferData(Part):
     )
 
 
-_DIGITS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "*", "#")
-
-
 class TtsData(Part):
     """`tts`: speak with a synthetic voice."""
 
@@ -559,8 +621,8 @@ class TtsData(Part):
     voice: str | None = Field("female", description="Voice.")
     leg: str | None = Field("self", description="Who hears it.")
     language: str | None = Field(None, description="Language of the voice.")
-    terminators: list[str] | None = Field(
-        default_factory=lambda: list(_DIGITS), description="Keys that stop it."
+    terminators: list[Digit] | None = Field(
+        default_factory=lambda: list(get_args(Digit)), description="Keys that stop it."
     )
 
 
@@ -623,8 +685,8 @@ NodesByPattern = dict[Annotated[str, AfterValidator(_check_pattern_key)], Metafl
 class Metaflows(Part):
     """Features that are reached by pressing keys during a call."""
 
-    binding_digit: Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "*", "#"] | None = (
-        Field("*", description="Key that opens a sequence; a string, so it needs quotes in YAML.")
+    binding_digit: Digit | None = Field(
+        "*", description="Key that opens a sequence; a string, so it needs quotes in YAML."
     )
     digit_timeout: Natural | None = Field(
         None, description="Longest pause between two keys, in milliseconds."
@@ -969,6 +1031,18 @@ def unknown_modules(document: JsonObject) -> list[DocumentPath]:
         (*path, "module")
         for path, node in _metaflow_nodes(document.get("metaflows"))
         if isinstance(module := node.get("module"), str) and module not in MODULES
+    ]
+    return sorted(found, key=_sort_key)
+
+
+def broken_patterns(document: JsonObject) -> list[DocumentPath]:
+    """Keys that should be regular expressions, and don't compile: the platform keeps them."""
+    found = [
+        (*path, key)
+        for path in (("dial_plan",), ("metaflows", "patterns"))
+        if isinstance(keys := _value_at(document, path), dict)
+        for key in keys
+        if not compiles(key)
     ]
     return sorted(found, key=_sort_key)
 

@@ -7,6 +7,7 @@ Source: docs/configuration.md.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
@@ -35,7 +36,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 DURATION: Final = "^[0-9]{1,9}(ms|s|m)$"
 DEFAULT_STATE: Final = "state/reconciler.state.json"
@@ -55,6 +56,15 @@ _OWNER: Final = 2
 
 _SHOWN: Final = 60
 """Characters of a wrong value that an error quotes."""
+
+_LISTED: Final = 20
+"""Names of those allowed that an error lists."""
+
+MAX_PROBLEMS: Final = 1000
+"""Mistakes of form in one file that are told. With more, it is no file of ours."""
+
+_COMPARED: Final = 200_000
+"""Names that are compared at most in search of near ones: a second of work."""
 
 
 # --- texts ------------------------------------------------------------------------------------
@@ -293,7 +303,10 @@ def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diag
         wrong = [(_place(node, found["loc"]), found) for found in error.errors(include_url=False)]
     else:
         return []
-    diagnostics = [_shape_problem(node, shape, *found) for found in wrong]
+    diagnostics = [_shape_problem(node, shape, *found) for found in wrong[:MAX_PROBLEMS]]
+    if len(wrong) > MAX_PROBLEMS:
+        detail = f"{len(wrong):,} in this document; {MAX_PROBLEMS:,} of them are told."
+        diagnostics.append(problem("Too many mistakes", detail, Source(file, 1, 1)))
     _take_out(node, [path for path, _ in wrong])
     return diagnostics
 
@@ -351,7 +364,9 @@ def _told(shape: type[BaseModel], path: tuple[str | int, ...], found: Any) -> tu
     if found["input"] is None:
         name = shown(path[-1])
         return f"A key without a value: {name}", f"{expected} Take the key out if nothing is meant."
-    return "A wrong value", f"Found {shown(found['input'])}. {expected}"
+    secret = path[0] == "variables" and isinstance(found["input"], str)
+    value = "a string" if secret else shown(found["input"])
+    return "A wrong value", f"Found {value}. {expected}"
 
 
 _EXPECTED: Final = {
@@ -427,8 +442,30 @@ def shown(value: MaybeJson) -> str:
 
 def nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     """What to add to an error: ` Nearest: "x".` if something known is near `name`, else nothing."""
-    near = get_close_matches(name, list(known), n=1)
-    return f' Nearest: "{near[0]}".' if near else ""
+    return Known(known).nearest(name)
+
+
+class Known:
+    """Names that there are: which is nearest to a wrong one, as long as that is cheaply found."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+        self.found: dict[str, str] = {}
+        self.most = max(1, _COMPARED // max(1, len(self.names)))
+
+    def nearest(self, name: str) -> str:
+        """What to add to an error, as the function of that name does."""
+        if name not in self.found and len(self.found) < self.most:
+            near = get_close_matches(name, self.names, n=1)
+            self.found[name] = f' Nearest: "{near[0]}".' if near else ""
+        return self.found.get(name, "")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names with commas between; of many, the first."""
+    known = list(names)
+    more = f", … ({len(known)} in all)" if len(known) > _LISTED else ""
+    return ", ".join(name[:_SHOWN] for name in known[:_LISTED]) + more
 
 
 def problem(
@@ -441,3 +478,17 @@ def problem(
 ) -> Diagnostic:
     """An error, in fewer words."""
     return Diagnostic("error", summary, detail, address, path, source)
+
+
+def folded(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """In order of place; what many accounts have from one place is told once, with their number."""
+    groups: dict[tuple[object, ...], list[Diagnostic]] = {}
+    for found in sorted(diagnostics, key=Diagnostic.sort_key):
+        same = (found.source, found.path, found.summary, found.detail)
+        groups.setdefault(same if found.source else (id(found),), []).append(found)
+    return [
+        replace(first, detail=f"{first.detail} (The same from here: {len(others)} more.)")
+        if others
+        else first
+        for first, *others in groups.values()
+    ]

@@ -10,10 +10,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from reconciler.core.shapes import RESERVED, VARIABLE, VariableShape, nearest, problem, shown
+from reconciler.core.shapes import (
+    RESERVED,
+    VARIABLE,
+    Known,
+    VariableShape,
+    listed,
+    nearest,
+    problem,
+    shown,
+)
 from reconciler.core.values import (
     ABSENT,
     Diagnostic,
@@ -32,10 +42,49 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _INTERPOLATION: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _NAME = re.compile(VARIABLE)
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+_MOST_TEXT: Final = 128 * 1024 * 1024
+"""Characters that interpolations may make; a hundred thousand accounts need a fifth of it."""
 _OWN = "RECONCILER_VAR_"
+
+
+# --- text --------------------------------------------------------------------------------------
+
+_KEYWORDS: Final[Mapping[str, JsonValue]] = {
+    "true": True,
+    "false": False,
+    "null": None,
+    "~": None,
+    "": None,
+}
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NUMERIC_START = frozenset("-+.0123456789")
+NOT_TEXT: Final = frozenset(["", "~", "t", "f", "n", *_NUMERIC_START])
+"""How text begins, if not quoted, that may be anything but a string."""
+
+
+def scalar(text: str) -> JsonValue:
+    """What text that is not quoted means. Raises: ValueError with the reason if it can mean nothing."""
+    if text in _KEYWORDS:
+        return _KEYWORDS[text]
+    if text[0] not in _NUMERIC_START:
+        return text
+    if _INTEGER.fullmatch(text):
+        # Beyond 64 bits JSON libraries round or refuse; a long number is a string in disguise.
+        if len(text) > 20 or not -(2**63) <= int(text) < 2**63:  # noqa: PLR2004 - digits of 2**63
+            raise ValueError("an integer beyond 64 bits; quote it if it is a string")
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        number = float(text)
+        if Decimal(repr(number)) != Decimal(text):
+            raise ValueError("a decimal that can't be kept exactly; shorten it, or quote it")
+        return number
+    if _NOT_FINITE.fullmatch(text):
+        raise ValueError("not a finite number; JSON has none such. Quote it if it is a string")
+    return text
 
 
 # --- variables -------------------------------------------------------------------------------
@@ -155,18 +204,26 @@ def _typed(value: JsonValue, default: MaybeJson) -> JsonValue:
     try:
         return typed(value, "number" if isinstance(default, float) else kind)
     except ValueError as error:
-        raise ValueError(f"its default is {shown(default)}, so it {error}") from error
+        raise ValueError(f"it {error}, as its default is") from error
+
+
+_KINDS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "boolean": ((bool,), "true or false"),
+    "integer": ((int,), "an integer"),
+    "number": ((int, float), "a number"),
+}
 
 
 def typed(text: str, kind: str) -> JsonValue:
     """`text` as a `boolean`, `integer` or `number`. Raises: ValueError with what it must be."""
-    if kind == "boolean":
-        if text not in ("true", "false"):
-            raise ValueError("must be true or false")
-        return text == "true"
-    if not _NUMBER.fullmatch(text) or (kind == "integer" and "." in text):
-        raise ValueError("must be an integer" if kind == "integer" else "must be a number")
-    return float(text) if "." in text else int(text)
+    types, name = _KINDS[kind]
+    try:
+        value = scalar(text)
+    except ValueError as error:
+        raise ValueError(f"is {error}") from error
+    if type(value) not in types:
+        raise ValueError(f"must be {name}")
+    return value
 
 
 # --- interpolation ---------------------------------------------------------------------------
@@ -212,11 +269,17 @@ class Notes:
 
 
 class Filler:
-    """Replaces interpolations. `used` has the variables that stood in any of them."""
+    """Replaces interpolations.
+
+    `used`: the variables that stood in any of them. `left`: how many characters may still come of
+    them, in all accounts together.
+    """
 
     def __init__(self, variables: Mapping[str, Variable]) -> None:
         self.variables = variables
+        self.known = Known(variables)
         self.used: set[str] = set()
+        self.left = _MOST_TEXT
 
     def fill(self, block: JsonObject, key: Key | None, row: Row | None) -> tuple[JsonObject, Notes]:
         """The block filled in; what needs nothing is shared with the one given.
@@ -226,9 +289,12 @@ class Filler:
         notes = Notes()
         return _Filling(self, key, row, notes).mapping(block, ()), notes
 
-    def text(self, text: str, key: Key, row: Row | None) -> JsonValue:
-        """What one text stands for. Raises: ValueError with the reason if it is nothing."""
-        return _Filling(self, key, row, Notes()).text(text)[0]
+    def text(self, text: str, key: Key, row: Row | None) -> tuple[JsonValue, str | None]:
+        """What one text stands for, and its origin if it is sensitive.
+
+        Raises: ValueError with the reason if it stands for nothing.
+        """
+        return _Filling(self, key, row, Notes()).text(text)
 
     def assumed(self, origin: str) -> bool:
         """Whether a value is sensitive only because its variable came from the environment."""
@@ -274,17 +340,21 @@ class _Filling:
         except ValueError as error:
             self.notes.problems.append((path, f"{error}"))
             return value
-        if origin is not None:
-            self.notes.sensitive[path] = origin or f"accounts.{self.key}.{dotted(path)}"
+        self._hide(filled, path, origin)
         return filled
 
+    def _hide(self, value: JsonValue, path: FieldPath, origin: str | None) -> None:
+        """Note the leaves at and below `path` that no output may show."""
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                self._hide(inner, (*path, name), origin)
+        elif origin is not None or _has_credentials_in(value):
+            self.notes.sensitive[path] = origin or f"accounts.{self.key}.{dotted(path)}"
+
     def _value(self, value: JsonValue) -> tuple[JsonValue, str | None]:
-        """The value filled in, and its origin if it is sensitive ("" if that is the file)."""
+        """The value filled in, and the variable that it comes from, if that is sensitive."""
         if isinstance(value, str):
-            text, origin = self.text(value) if "${" in value else (value, None)
-            if origin is None and isinstance(text, str) and has_credentials(text):
-                origin = ""
-            return text, origin
+            return self.text(value) if "${" in value else (value, None)
         if isinstance(value, list):
             items = [self._value(item) for item in value]
             same = all(new is old for (new, _), old in zip(items, value, strict=True))
@@ -299,7 +369,9 @@ class _Filling:
     def text(self, text: str) -> tuple[JsonValue, str | None]:
         whole = _INTERPOLATION.fullmatch(text)
         if whole and whole[1] is not None:
-            return self._expression(whole)
+            value, origin = self._expression(whole)
+            self._spend(value)
+            return value, origin
         origins: list[str | None] = []
         waits = False
 
@@ -315,12 +387,19 @@ class _Filling:
             origins.append(origin)
             if isinstance(value, dict | list) or value is None:
                 raise ValueError(f"${{{match[1]}}} is no text; it can stand alone only.")
+            self._spend(value)
             return str(value).lower() if isinstance(value, bool) else str(value)
 
         filled = _INTERPOLATION.sub(replace, text)
         if waits:
             raise _Waits
         return filled, _first(origins)
+
+    def _spend(self, value: JsonValue) -> None:
+        """Raises: ValueError if the interpolations make more text than memory is for."""
+        self.filler.left -= len(value) if isinstance(value, str) else 1
+        if self.filler.left < 0:
+            raise ValueError(f"The interpolations make more than {_MOST_TEXT:,} characters.")
 
     def _expression(self, match: re.Match[str]) -> tuple[JsonValue, str | None]:
         expression = match[1].strip()
@@ -343,7 +422,7 @@ class _Filling:
     def _variable(self, name: str) -> tuple[JsonValue, str | None]:
         variables = self.filler.variables
         if name not in variables:
-            raise ValueError(f"{shown(name)} is no variable.{nearest(name, variables)}")
+            raise ValueError(f"{shown(name)} is no variable.{self.filler.known.nearest(name)}")
         self.filler.used.add(name)
         variable = variables[name]
         return variable.value, f"var.{name}" if variable.sensitive else None
@@ -354,19 +433,26 @@ class _Filling:
                 "${row.…} stands for something only where accounts_from makes accounts."
             )
         if name not in self.row.values:
-            known = self.row.values
-            columns = ", ".join(known)
-            raise ValueError(
-                f"{shown(name)} is no column of this row; it has {columns}.{nearest(name, known)}"
-            )
+            columns, place = self.row.values, self.row.source
+            here = f"the row at {place}" if isinstance(columns, MappingNode) else place.file
+            has = f"it has {listed(columns)}.{nearest(name, columns)}"
+            raise ValueError(f"{shown(name)} is no column of {here}; {has}")
         return self.row.values[name]
+
+
+def _has_credentials_in(value: JsonValue) -> bool:
+    """Whether a leaf is a URL with credentials, or a list that has one at any depth."""
+    if isinstance(value, str):
+        return has_credentials(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_has_credentials_in(item) for item in inner)
 
 
 def _first(origins: Iterable[str | None]) -> str | None:
     return next((origin for origin in origins if origin is not None), None)
 
 
-def interpolated(text: JsonValue) -> tuple[str, ...]:
+def interpolated(text: MaybeJson) -> tuple[str, ...]:
     """What the interpolations in `text` name, each once: `var.region`, `row.name`."""
     if not isinstance(text, str) or "${" not in text:
         return ()

@@ -10,7 +10,8 @@ import pytest
 
 from reconciler.config.project import load, open_project
 from reconciler.core.configuration import Configuration, Invalid
-from reconciler.core.validate import folded, validate
+from reconciler.core.shapes import folded
+from reconciler.core.validate import validate
 from reconciler.core.values import Diagnostic, JsonValue
 
 if TYPE_CHECKING:

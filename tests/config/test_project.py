@@ -197,7 +197,7 @@ def test_what_is_wrong_in_defaults_and_templates_is_wrong_where_accounts_cover_i
         "reconciler.yaml:6:28 A value of the wrong type",
     ]
     assert [d.address for d in found[1]] == ["defaults", "templates.t", "templates.t", "accounts.a"]
-    assert [d.detail.count("(1 more accounts") for d in found[1]] == [0, 0, 0, 1]
+    assert [d.detail.count("(The same from here: ") for d in found[1]] == [0, 0, 0, 1]
 
 
 def test_what_a_key_and_a_row_make_of_a_template_is_not_told_before_they_do(loaded: Load) -> None:

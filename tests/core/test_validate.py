@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.config.project import load, open_project
-from reconciler.core.validate import folded, validate
+from reconciler.core.shapes import folded
+from reconciler.core.validate import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
