@@ -19,6 +19,10 @@ ENDINGS: Final = (".yaml", ".yml")
 """Of the files that an included directory has; others in it are not looked at."""
 
 
+_TOLD: Final = 400
+"""Characters of a path that an error quotes."""
+
+
 class Unreadable(ValueError):
     """A file that can't be read, or must not be. The text says which, why, and what to do."""
 
@@ -32,7 +36,7 @@ def named(directory: Path, pattern: str) -> list[Path]:
         resolved = _resolved(root, path)
         files += _below(root, resolved) if resolved.is_dir() else [resolved]
     if not files:
-        raise Unreadable(f'"{pattern}" has no file that ends in .yaml or .yml.')
+        raise Unreadable(f"{_told(pattern)} has no file that ends in .yaml or .yml.")
     return files
 
 
@@ -41,15 +45,15 @@ def _matching(root: Path, pattern: str) -> list[Path]:
     if os.path.lexists(root / pattern):
         return [root / pattern]
     if not any(character in pattern for character in "*?["):
-        raise Unreadable(f'"{pattern}" is no file and no directory of the project.')
+        raise Unreadable(f"{_told(pattern)} is no file and no directory of the project.")
     try:
         found = sorted(root.glob(pattern))
     except (OSError, RecursionError, ValueError) as error:
-        raise Unreadable(f'"{pattern}" can not be matched: {error}.') from error
+        raise Unreadable(f"{_told(pattern)} can not be matched: {error}.") from error
     if not any(part.startswith(".") for part in Path(pattern).parts):
         found = [path for path in found if not _is_hidden(path.relative_to(root))]
     if not found:
-        raise Unreadable(f'"{pattern}" matches no file. Remove it, or correct it.')
+        raise Unreadable(f"{_told(pattern)} matches no file. Remove it, or correct it.")
     return found
 
 
@@ -62,7 +66,7 @@ def inside(directory: Path, name: str) -> Path:
     _check_relative(name)
     root = directory.resolve()
     if not os.path.lexists(root / name):
-        raise Unreadable(f'"{name}" is no file of the project.')
+        raise Unreadable(f"{_told(name)} is no file of the project.")
     return _resolved(root, root / name)
 
 
@@ -81,12 +85,18 @@ def read(path: Path, limit: int = MAX_BYTES) -> bytes:
         raise Unreadable(f"{error.strerror}.") from error
 
 
+def _told(name: str | Path) -> str:
+    return f'"{str(name)[:_TOLD]}"'
+
+
 def _check_relative(name: str) -> None:
     path = Path(name)
     if not name.strip():
         raise Unreadable('"" names no file.')
     if path.is_absolute() or ".." in path.parts:
-        raise Unreadable(f'"{name}" leads out of the project; only files inside it can be named.')
+        raise Unreadable(
+            f"{_told(name)} leads out of the project; only files inside it can be named."
+        )
 
 
 def _below(root: Path, directory: Path) -> list[Path]:
@@ -115,7 +125,7 @@ def _entries(root: Path, directory: Path) -> list[Path]:
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         name = directory.relative_to(root)
-        raise Unreadable(f'"{name}" can not be listed: {error.strerror}.') from error
+        raise Unreadable(f"{_told(name)} can not be listed: {error.strerror}.") from error
     return [directory / name for name in names]
 
 
@@ -126,12 +136,14 @@ def _resolved(root: Path, path: Path) -> Path:
         resolved = path.resolve()
         if not resolved.is_relative_to(root):  # told before anything is told of what is there
             link = next(way for way in _ways(root, path) if not way.resolve().is_relative_to(root))
-            raise Unreadable(f'"{link.relative_to(root)}" is a link that leads out of the project.')
+            raise Unreadable(
+                f"{_told(link.relative_to(root))} is a link that leads out of the project."
+            )
         path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise Unreadable(f'"{name}" is a link that leads nowhere.') from error
+        raise Unreadable(f"{_told(name)} is a link that leads nowhere.") from error
     if not (resolved.is_file() or resolved.is_dir()):
-        raise Unreadable(f'"{name}" is no regular file; FIFOs and devices are not read.')
+        raise Unreadable(f"{_told(name)} is no regular file; FIFOs and devices are not read.")
     return resolved
 
 
