@@ -147,7 +147,10 @@ class _Lock:
             return self._me
 
         with self.database.telling(Unwritable):
-            return self._repeat(take, self._timing.lease)
+            try:
+                return self._repeat(take, self._timing.lease)
+            except psycopg.errors.LockNotAvailable:  # in a write that takes longer than a lease
+                return self._repeat(self.tables.holder, self._timing.lease)
 
     def read(self) -> Found:
         """What is there. Raises: Unusable."""
@@ -309,5 +312,5 @@ class PostgresWriter:
 
 
 def _taken(holder: Holder | None) -> str:
-    by = f" by {holder}" if holder else ""
-    return f"The lock was lost: it was taken over{by}. Nothing was written since."
+    how = f"it was taken over by {holder}" if holder else "it was taken away"
+    return f"The lock was lost: {how}. Nothing was written since."

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from reconciler.core.values import Key
 
 GENERATIONS: Final = 10
+_LOT: Final = 5000
+"""Rows that are sent by one statement: some megabytes."""
 _TABLES: Final = ["locks", "states", "accounts", "journal"]
 _CREATE: Final = """
 CREATE TABLE reconciler.locks (
@@ -374,9 +377,10 @@ class Tables:
         }
         (number,) = _one(connection, query, values)
         self._end_accounts(connection, changes.ended, number)
-        self._add_accounts(connection, changes.contents, number)
         self._prune(connection)
-        return self.drop_journal(connection, Noted(self.codec.witness(state)))
+        noted = self.drop_journal(connection, Noted(self.codec.witness(state)))
+        self._add_accounts(connection, changes.contents, number)
+        return noted
 
     def _supersede(self, connection: Connection) -> None:
         """Make a generation of what was saved."""
@@ -393,11 +397,21 @@ class Tables:
     def _add_accounts(
         self, connection: Connection, contents: Mapping[Key, bytes], number: int
     ) -> None:
+        """Add rows, a lot at a time; each has as long as a client may idle.
+
+        For the server, one that stands still in the middle of a COPY is not idle.
+        """
+        connection.execute(
+            "SELECT set_config('statement_timeout',"
+            " current_setting('idle_in_transaction_session_timeout'), true)"
+        )
         query = "COPY reconciler.accounts (name, key, since, content) FROM STDIN (FORMAT BINARY)"
-        with connection.cursor().copy(query) as copy:
-            copy.set_types(["text", "text", "int8", "bytea"])
-            for key, content in contents.items():
-                copy.write_row((self.name, key, number, content))
+        rows = iter(contents.items())
+        while lot := list(islice(rows, _LOT)):
+            with connection.cursor().copy(query) as copy:
+                copy.set_types(["text", "text", "int8", "bytea"])
+                for key, content in lot:
+                    copy.write_row((self.name, key, number, content))
 
     def _prune(self, connection: Connection) -> None:
         """Drop the oldest generations, and the rows of accounts that are part of none."""

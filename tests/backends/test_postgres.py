@@ -417,10 +417,10 @@ def in_thread(work: Callable[[], object]) -> Iterator[Callable[[], object]]:
         yield lambda: future.result(20)
 
 
-def is_waiting(place: PostgresPlace) -> bool:
-    """Whether somebody waits for a lock of the database."""
-    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND '' <> %s"
-    return place.sql(query) != [(0,)]
+def waiting(place: PostgresPlace) -> int:
+    """How many wait for a lock of the database."""
+    ((found,),) = place.sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND '' <> %s")
+    return int(found)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -442,7 +442,7 @@ def test_a_write_that_comes_after_the_lock_was_taken_over_is_lost(place: Postgre
                 [place.name],
             )
             with in_thread(lambda: writer.save(a_state(2, "a", "z"))) as result:
-                wait_until(lambda: is_waiting(place))
+                wait_until(lambda: waiting(place) == 1)
                 other.execute("COMMIT")
                 with pytest.raises(Lost):
                     result()
@@ -469,16 +469,9 @@ def test_who_would_take_over_waits_for_a_write_and_finds_its_holder_alive(
         with other.transaction():
             other.execute("LOCK TABLE reconciler.journal")
             with in_thread(lambda: writer.journal(a_state(1, "a"), [an_entry("b")])) as written:
-                wait_until(lambda: is_waiting(place))
+                wait_until(lambda: waiting(place) == 1)
                 with in_thread(lambda: locked(place.backend(), "run-2").__enter__()) as taken:
-                    wait_until(
-                        lambda: (
-                            place.sql(
-                                "SELECT count(*) FROM pg_locks WHERE NOT granted AND '' <> %s"
-                            )
-                            == [(2,)]
-                        )
-                    )
+                    wait_until(lambda: waiting(place) == 2)
                     other.execute("COMMIT")
                     written()
                     with pytest.raises(Locked):
@@ -486,17 +479,33 @@ def test_who_would_take_over_waits_for_a_write_and_finds_its_holder_alive(
     assert place.backend().read() == a_state(2, "a", "b")
 
 
+class StandingStill(dict[str, bytes]):
+    """Contents of accounts, of which the last does not come until `woken`."""
+
+    def __init__(self, woken: threading.Event) -> None:
+        super().__init__({"a": b"{}"})
+        self._woken = woken
+
+    def items(self) -> Any:
+        yield from super().items()
+        assert self._woken.wait(20)
+
+
+@pytest.mark.parametrize("where", ["between two statements", "in the middle of one"])
 def test_a_holder_that_stands_still_in_the_middle_of_a_write_is_thrown_out(
-    place: PostgresPlace,
+    place: PostgresPlace, where: str
 ) -> None:
     """It has the row; the server ends its transaction after a lease, so that another can go on."""
     woken = threading.Event()
 
-    def stand_still(_: object, noted: Any) -> Any:
+    def stand_still(connection: Any, noted: Any) -> Any:
+        if where == "in the middle of one":
+            place_tables._add_accounts(connection, StandingStill(woken), 10**6)
         assert woken.wait(20)
         return noted
 
     with locked(place.backend(QUICK)) as silent:
+        place_tables = silent._tables
         silent.save(a_state(1, "a"))
         with in_thread(lambda: silent._lock.write(stand_still)) as result:
             try:
@@ -509,6 +518,22 @@ def test_a_holder_that_stands_still_in_the_middle_of_a_write_is_thrown_out(
             finally:
                 woken.set()
     assert place.backend().read() == a_state(2, "a", "b")
+
+
+def test_a_write_that_takes_longer_than_a_lease_keeps_others_out(place: PostgresPlace) -> None:
+    def take_long(connection: Any, noted: Any) -> Any:
+        connection.execute("SELECT pg_sleep(3)")
+        return noted
+
+    with (
+        locked(place.backend(QUICK)) as writer,
+        in_thread(lambda: writer._lock.write(take_long)) as written,
+    ):
+        with pytest.raises(Locked) as caught, locked(place.backend(QUICK), "run-2", timeout=1):
+            raise AssertionError
+        assert caught.value.holder is not None
+        assert caught.value.holder.run == "run-1"
+        written()
 
 
 # --- connections that are lost ---
