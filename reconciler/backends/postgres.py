@@ -1,9 +1,9 @@
 """State in PostgreSQL: one database for the states of many projects, each by its name.
 
 A lock is a row with the holder, a fence and a sign of life, all judged by the server's clock. Every
-write is one transaction that begins with that row: it finds out there whether the fence is still
-its own, and keeps everybody else away until it has ended. A connection that was lost is made again,
-and if the answer to a write was lost with it, the row says whether it was done.
+write is one transaction that takes that row before it ends: it finds out there whether the fence is
+still its own, and keeps everybody else away. A connection that was lost is made again, and if the
+answer to a write was lost with it, the row says whether it was done.
 
 Source: docs/state.md, "PostgreSQL".
 """
