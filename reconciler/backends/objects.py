@@ -124,13 +124,10 @@ class Objects:
         same `body` but to the same end. Raises: Unavailable; then it may have been written, or be
         written yet.
         """
-        mode: PutMode = replaces or "create"
         pauses = iter(_PAUSES)
         while True:
             try:
-                return _version(
-                    obstore.put(self._store, path, body, mode=mode, use_multipart=False)
-                )
+                return self._write(path, body, replaces or "create")
             except _FINAL as error:
                 raise self._unavailable(error) from None
             except (BaseError, OSError) as error:
@@ -144,6 +141,9 @@ class Objects:
             if pause is None:
                 raise self._unavailable(failed)
             time.sleep(pause)  # AWS answers 409 to one of two at the same time; the other may fail
+
+    def _write(self, path: str, body: bytes, mode: PutMode) -> UpdateVersion:
+        return _version(obstore.put(self._store, path, body, mode=mode, use_multipart=False))
 
     def names(self, directory: str, after: str) -> list[str]:
         """The names of the objects in `directory` that sort behind `after`. Raises: Unavailable."""

@@ -393,6 +393,11 @@ class _Held:
         self._unsaved = False
         self._unsure = False
 
+    @property
+    def fence(self) -> int:
+        """The number that no other holder has."""
+        return self._me.fence
+
     # --- the lock ---
 
     def change(self, change: Callable[[_Lock], _Lock]) -> None:
@@ -403,7 +408,7 @@ class _Held:
                 found, there = self.place.lock()
                 mine = found.holder and (found.holder.run, found.fence) == (
                     self._me.run,
-                    self._me.fence,
+                    self.fence,
                 )
                 if not mine or there is None:
                     raise _lost(found.holder)
@@ -445,7 +450,7 @@ class _Held:
         return records
 
     def _seen(self, records: list[_Record]) -> list[_Record]:
-        if any(record.fence > self._me.fence for record in records):
+        if any(record.fence > self.fence for record in records):
             raise _lost(self.place.lock()[0].holder)
         self._unsaved = self._unsaved or any(record.kind != "sealed" for record in records)
         self._removable += [record.number for record in records if record.kind == "entries"]
@@ -462,7 +467,7 @@ class _Held:
         place, me = self.place, self._me
         while True:
             number = self._next
-            record = _Record(number, kind, me.fence, me.run, now(), payload(number), witness)
+            record = _Record(number, kind, self.fence, me.run, now(), payload(number), witness)
             self._unsure = True
             created = place.objects.put(place.path(number), record.encode(), None)
             self._unsure = False
@@ -475,8 +480,8 @@ class _Held:
         """Go on behind a record that came first. Raises: Lost, Unavailable."""
         there = self.place.objects.get(self.place.path(number))
         found = _record_from(number, there.body) if there else None
-        mine = found and (found.run, found.fence) == (self._me.run, self._me.fence)
-        earlier = found and found.fence < self._me.fence
+        mine = found and (found.run, found.fence) == (self._me.run, self.fence)
+        earlier = found and found.fence < self.fence
         if not (mine or (sealing and earlier)):
             raise _lost(self.place.lock()[0].holder)
         self._next += 1
@@ -543,6 +548,7 @@ class ObjectStoreWriter:
                 elif records:
                     held.done_with(None)
             except Unusable as error:
+                held.change(_with_sign_of_life)  # who has lost the lock is misled by what it says
                 self._problem = error
 
     def read(self) -> State | None:

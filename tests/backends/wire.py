@@ -1,0 +1,103 @@
+"""A wire between a client and an HTTP server, on which a request or an answer can get lost or late."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+Fault = Literal["answer lost", "answer replaced", "late"]
+
+
+class Wire:
+    """Listens at `endpoint` and passes on to `server`, one request a connection.
+
+    The request number `at` meets the `fault`: it is done and its answer is lost, or a 503 in its
+    place; or it waits on the wire until `let_go`.
+    """
+
+    def __init__(self, server: str, fault: Fault, at: int) -> None:
+        host, _, port = server.removeprefix("http://").partition(":")
+        self._server = (host, int(port))
+        self._fault = fault
+        self._at = at
+        self._count = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = "http://127.0.0.1:{}".format(self._listening.getsockname()[1])
+        self.struck = threading.Event()
+        """The request that meets the fault has come."""
+        self._may_go = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def let_go(self) -> None:
+        self._may_go.set()
+
+    def __enter__(self) -> Self:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, target: object, *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # it was closed
+            while True:
+                self._start(self._pass_on, self._listening.accept()[0])
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, suppress(ConnectionError):
+            request = _read_request(client)
+            if not request:
+                return
+            self._count += 1
+            strikes = self._count == self._at
+            if strikes:
+                self.struck.set()
+                if self._fault == "late":
+                    self._may_go.wait()
+            answer = self._ask(request)
+            if strikes and self._fault == "answer lost":
+                return
+            if strikes and self._fault == "answer replaced":
+                answer = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            client.sendall(answer)
+
+    def _ask(self, request: bytes) -> bytes:
+        with socket.create_connection(self._server) as server:
+            server.sendall(request)
+            parts = []
+            while part := server.recv(65536):
+                parts.append(part)
+            return b"".join(parts)
+
+
+def _read_request(client: socket.socket) -> bytes:
+    request = b""
+    while b"\r\n\r\n" not in request:
+        part = client.recv(65536)
+        if not part:
+            return b""
+        request += part
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: *([0-9]+)", head, re.IGNORECASE)
+    missing = (int(length[1]) if length else 0) - len(body)
+    while missing > 0:
+        part = client.recv(65536)
+        request += part
+        missing -= len(part)
+    return request
