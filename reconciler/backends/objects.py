@@ -181,7 +181,7 @@ class Objects:
 
     def _unavailable(self, error: Exception) -> Unavailable:
         text = str(error)
-        if "169.254.169.254" in text or "token request" in text:
+        if re.search("latest/api/token|token request", text):  # it asked the cloud for some
             named = _CREDENTIALS[self.name.partition(":")[0]]
             return Unavailable(f"there are no credentials. Set {named} in the environment")
         return Unavailable(_why(error, text))

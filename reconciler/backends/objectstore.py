@@ -271,7 +271,10 @@ class _Place:
     def records(self, first: int) -> list[_Record]:
         """The records from `first` on, by number. Raises: Unavailable."""
         names = self.objects.names(self._journal, f"{first - 1:012d}")
-        numbers = [int(name) for name in names if name.isdecimal()]
+        return self.fetch([int(name) for name in names if name.isdecimal()])
+
+    def fetch(self, numbers: Sequence[int]) -> list[_Record]:
+        """Those of the records that there are. Raises: Unavailable."""
         found = self.objects.get_all([self.path(number) for number in numbers])
         return [
             _record_from(n, there.body) for n, there in zip(numbers, found, strict=True) if there
@@ -347,11 +350,20 @@ class _Place:
             if record.kind == "damaged":
                 raise Unusable(f"{path} is damaged ({record.payload.decode()})")
             if record.kind == "entries":
-                found = self.codec.decode_record(state, number, record.payload) if state else None
-                if found is None:
-                    raise Unusable(f"{path} goes with another state than is there")
-                entries += found
+                entries += self._recorded(state, record)
         return entries
+
+    def _recorded(self, state: State | None, record: _Record) -> list[Entry]:
+        """The entries of a record. Raises: Unusable if they are not about `state`."""
+        path = self.named(self.path(record.number))
+        try:
+            codec = self.codec
+            found = codec.decode_record(state, record.number, record.payload) if state else None
+        except Unusable as error:
+            raise Unusable(f"{path} is damaged ({error})") from error
+        if found is None:
+            raise Unusable(f"{path} goes with another state than is there")
+        return found
 
     # --- the lock ---
 
@@ -446,7 +458,7 @@ class _Held:
         if not self._released:
             sealed_after = self._next
             self.append("sealed", lambda _: b"")
-            records += self._seen(self.place.records(sealed_after))
+            records += self._seen(self.place.fetch(range(sealed_after, self._next)))
         return records
 
     def _seen(self, records: list[_Record]) -> list[_Record]:

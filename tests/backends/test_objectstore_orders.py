@@ -142,7 +142,8 @@ class World:
         def act(actor: Actor) -> None:
             for attempt in range(attempts):
                 with suppress(Lost, Unwritable):
-                    return self._run(self._backend(actor), f"{name}{attempt}")
+                    self._run(self._backend(actor), f"{name}{attempt}")
+                    break
 
         return act
 
@@ -233,7 +234,8 @@ REQUESTS: Final = 12
 
 
 def two_numbers() -> Iterator[tuple[int, int]]:
-    return itertools.product(range(1, REQUESTS + 1), repeat=2)
+    numbers = range(1, REQUESTS + 1)
+    return itertools.product(numbers, numbers)
 
 
 def test_a_run_that_stops_anywhere_while_another_is_anywhere() -> None:

@@ -1,4 +1,4 @@
-"""A wire between a client and an HTTP server, on which a request or an answer can get lost or late."""
+"""A wire between a client and an HTTP server, on which an answer gets lost."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import re
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Callable
 
-Fault = Literal["answer lost", "answer replaced", "late"]
+Fault = Literal["dropped", "replaced"]
+
+
+REPLACED: Final = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class Wire:
     """Listens at `endpoint` and passes on to `server`, one request a connection.
 
-    The request number `at` meets the `fault`: it is done and its answer is lost, or a 503 in its
-    place; or it waits on the wire until `let_go`.
+    The request number `at` is done, but its answer is dropped, or a 503 comes in its place.
     """
 
     def __init__(self, server: str, fault: Fault, at: int) -> None:
@@ -28,29 +30,23 @@ class Wire:
         self._at = at
         self._count = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = "http://127.0.0.1:{}".format(self._listening.getsockname()[1])
-        self.struck = threading.Event()
-        """The request that meets the fault has come."""
-        self._may_go = threading.Event()
+        self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.struck = False
         self._threads: list[threading.Thread] = []
-
-    def let_go(self) -> None:
-        self._may_go.set()
 
     def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.let_go()
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for thread in self._threads:
             thread.join()
 
-    def _start(self, target: object, *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments)  # type: ignore[arg-type]
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments)
         self._threads.append(thread)
         thread.start()
 
@@ -64,17 +60,11 @@ class Wire:
             request = _read_request(client)
             if not request:
                 return
-            self._count += 1
-            strikes = self._count == self._at
-            if strikes:
-                self.struck.set()
-                if self._fault == "late":
-                    self._may_go.wait()
             answer = self._ask(request)
-            if strikes and self._fault == "answer lost":
-                return
-            if strikes and self._fault == "answer replaced":
-                answer = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            self._count += 1
+            if self._count == self._at:
+                self.struck = True
+                answer = b"" if self._fault == "dropped" else REPLACED
             client.sendall(answer)
 
     def _ask(self, request: bytes) -> bytes:
