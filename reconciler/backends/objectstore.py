@@ -76,7 +76,7 @@ class _Saved:
 
     def check(self, text: bytes) -> None:
         """Raises: Unusable if `text` is not what was saved."""
-        if sha256(text).hexdigest() != self.digest:
+        if _digest_of(text) != self.digest:
             raise Unusable("it is not what was saved here last. Put the right one back")
 
 
@@ -89,6 +89,11 @@ class _Lock:
     next: int = 1
     saved: tuple[_Saved, ...] = ()
 
+    @property
+    def last(self) -> Witness | None:
+        """What was saved last; None if nothing is known."""
+        return self.saved[0].witness if self.saved else None
+
     def after(self, saved: _Saved) -> _Lock:
         """The lock when a state was saved, and the log before it is done with."""
         before = [old for old in self.saved if old.witness.lineage][:GENERATIONS]
@@ -97,7 +102,10 @@ class _Lock:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A record of the log. `payload`: of `entries`, a record of the codec; of `saved`, the text."""
+    """A record of the log. `payload`: of `entries`, a record of the codec; of `saved`, the text.
+
+    `witness`, `before`: of `saved`, what to remember, and the digest of what it replaces.
+    """
 
     number: int
     kind: Literal["entries", "saved", "sealed", "damaged"]
@@ -106,6 +114,7 @@ class _Record:
     at: str
     payload: bytes = field(repr=False)
     witness: Witness | None = None
+    before: str = ""
 
     def encode(self) -> bytes:
         """A line that says what it is, then the payload."""
@@ -116,6 +125,7 @@ class _Record:
                 "run": self.run,
                 "at": self.at,
                 "saved": asdict(self.witness) if self.witness else None,
+                "before": self.before,
             }
         )
         return line + b"\n" + self.payload
@@ -301,46 +311,40 @@ class _Place:
         if begun is None:
             state, first = self._trusted(lock, there), lock.next
         else:
-            state, first = self.follower(lock, there, begun), begun.number + 1
-        entries = self._entries(state, [r for r in records if r.number >= first], first)
+            state, first = self.saved_over(there, begun), begun.number + 1
+        last = begun.witness if begun else lock.last
+        entries = self._entries(state, last, [r for r in records if r.number >= first], first)
         after = fold(state, entries) if state else None
         return _View(after, begun, changed=after is not state)
 
-    def follower(self, lock: _Lock, there: Object | None, begun: _Record) -> State | None:
-        """The state of a save that was begun on what is `there`, and may be finished.
-
-        Raises: Unusable.
-        """
-        if begun.witness == DISCARDED:
-            return None
-        state = self._decoded(begun)
-        if there is None or there.body != begun.payload:
-            before = self._trusted(lock, there)
-            if before and (before.lineage != state.lineage or before.serial > state.serial):
-                raise Unusable(
-                    f"{self.named(self.key)}: it is another state (lineage {before.lineage}, serial"
-                    f" {before.serial}) than was about to be replaced. Put the right one back"
-                )
-        return state
+    def saved_over(self, there: Object | None, begun: _Record) -> State | None:
+        """The state that a save is about, which was begun on what is `there`. Raises: Unusable."""
+        if _digest(there) not in ("", begun.before, _digest_of(begun.payload)):
+            raise Unusable(
+                f"{self.named(self.key)}: it was changed by hand while a run was saving. Remove it to have"
+                " what that run saved; or keep it, and save it anew by `reconciler state push --force`"
+            )
+        return self._decoded(begun) if begun.witness != DISCARDED else None
 
     def _trusted(self, lock: _Lock, there: Object | None) -> State | None:
         """What lies in the state's place. Raises: Unusable if it is not what was saved last."""
-        last = lock.saved[0] if lock.saved else None
         try:
             if there is None or there.body.startswith(_TOMBSTONE):
-                if last:
-                    last.witness.check_gone()
+                if lock.last:
+                    lock.last.check_gone()
                 return None
-            state = self.codec.decode(there.body, last.witness if last else None)
-            if last:
-                last.check(there.body)
+            state = self.codec.decode(there.body, lock.last)
+            if lock.saved:
+                lock.saved[0].check(there.body)
         except Unusable as error:
-            serial = last.witness.serial if last else 0
+            serial = lock.last.serial if lock.last else 0
             kept = f". Serial {serial} is kept as a generation" if serial else ""
             raise Unusable(f"{self.named(self.key)}: {error}{kept}") from error
         return state
 
-    def _entries(self, state: State | None, records: list[_Record], first: int) -> list[Entry]:
+    def _entries(
+        self, state: State | None, last: Witness | None, records: list[_Record], first: int
+    ) -> list[Entry]:
         """What was recorded after `state`. Raises: Unusable if something of it is missing."""
         entries: list[Entry] = []
         for number, record in enumerate(records, first):
@@ -350,15 +354,16 @@ class _Place:
             if record.kind == "damaged":
                 raise Unusable(f"{path} is damaged ({record.payload.decode()})")
             if record.kind == "entries":
-                entries += self._recorded(state, record)
+                entries += self._recorded(state, last, record)
         return entries
 
-    def _recorded(self, state: State | None, record: _Record) -> list[Entry]:
+    def _recorded(self, state: State | None, last: Witness | None, record: _Record) -> list[Entry]:
         """The entries of a record. Raises: Unusable if they are not about `state`."""
-        path = self.named(self.path(record.number))
+        path, number = self.named(self.path(record.number)), record.number
+        found = None
         try:
-            codec = self.codec
-            found = codec.decode_record(state, record.number, record.payload) if state else None
+            if state is not None:
+                found = self.codec.decode_record(state, number, record.payload, last)
         except Unusable as error:
             raise Unusable(f"{path} is damaged ({error})") from error
         if found is None:
@@ -474,17 +479,21 @@ class _Held:
         kind: Literal["entries", "saved", "sealed"],
         payload: Callable[[int], bytes],
         witness: Witness | None = None,
+        before: str = "",
     ) -> _Record:
         """Add a record, whose payload its number decides. Raises: Lost, Unavailable."""
         place, me = self.place, self._me
         while True:
             number = self._next
-            record = _Record(number, kind, self.fence, me.run, now(), payload(number), witness)
+            record = _Record(
+                number, kind, self.fence, me.run, now(), payload(number), witness, before
+            )
             self._unsure = True
             created = place.objects.put(place.path(number), record.encode(), None)
             self._unsure = False
             if created:
                 self._next += 1
+                self._unsaved = self._unsaved or kind == "saved"
                 return record
             self._pass(number, sealing=kind == "sealed")
 
@@ -513,8 +522,7 @@ class _Held:
         if saved is None or saved.witness is None:
             self.change(lambda lock: replace(lock, next=self._next))
         else:
-            digest = sha256(saved.payload).hexdigest()
-            kept = _Saved(saved.number, saved.at, saved.witness, digest)
+            kept = _Saved(saved.number, saved.at, saved.witness, _digest_of(saved.payload))
             before = self.lock.saved
             self.change(lambda lock: lock.after(kept))
             self._removable += [old.number for old in before if old not in self.lock.saved]
@@ -537,7 +545,8 @@ class ObjectStoreWriter:
         self._place = held.place
         self._state: State | None = None
         self._problem: Unusable | None = None
-        self._there: UpdateVersion | None = None
+        self._version: UpdateVersion | None = None
+        self._digest = ""
 
     def check(self) -> None:
         """Make sure that the lock is not known to be lost. Raises: Lost."""
@@ -548,8 +557,7 @@ class ObjectStoreWriter:
         place, held = self._place, self._held
         with place.writing():
             records = held.open()
-            there = place.state()
-            self._there = there.version if there else None
+            there = self._look()
             try:
                 view = place.view(held.lock, there, records)
                 self._state = view.state
@@ -585,26 +593,38 @@ class ObjectStoreWriter:
                 self._save(state)
         self._state = state
 
-    def discard(self) -> None:
-        """Begin anew. Raises: Unwritable, Lost."""
+    def replace(self, state: State) -> None:
+        """Save the state whatever is there. Raises: Unwritable, Lost, Unusable."""
         with self._place.writing():
-            self._finish(self._held.append("saved", _tombstone, DISCARDED))
+            self._save(state)
+        self._state, self._problem = state, None
+
+    def discard(self) -> None:
+        """Begin anew. Raises: Unwritable, Lost, Unusable."""
+        with self._place.writing():
+            self._finish(self._held.append("saved", _tombstone, DISCARDED, self._digest))
         self._state, self._problem = None, None
 
     def _save(self, state: State) -> None:
         codec = self._place.codec
-        text = codec.encode(state)
-        self._finish(self._held.append("saved", lambda _: text, codec.witness(state)))
+        text, witness = codec.encode(state), codec.witness(state)
+        self._finish(self._held.append("saved", lambda _: text, witness, self._digest))
+
+    def _look(self) -> Object | None:
+        """What lies in the state's place, which is to be replaced. Raises: Unavailable."""
+        there = self._place.state()
+        self._version = there.version if there else None
+        self._digest = _digest(there)
+        return there
 
     def _finish(self, saved: _Record) -> None:
         """Put in its place what the log says is saved. Raises: Lost, Unavailable, Unusable."""
         place, held = self._place, self._held
-        while not (version := place.objects.put(place.key, saved.payload, self._there)):
-            there = place.state()
+        while not (version := place.objects.put(place.key, saved.payload, self._version)):
+            there = self._look()
             held.change(_with_sign_of_life)
-            place.follower(held.lock, there, saved)
-            self._there = there.version if there else None
-        self._there = version
+            place.saved_over(there, saved)
+        self._version, self._digest = version, _digest_of(saved.payload)
         held.done_with(saved)
 
 
@@ -615,6 +635,14 @@ def _lost(holder: Holder | None) -> Lost:
 
 def _with_sign_of_life(lock: _Lock) -> _Lock:
     return replace(lock, holder=replace(lock.holder, heartbeat=now()) if lock.holder else None)
+
+
+def _digest(there: Object | None) -> str:
+    return _digest_of(there.body) if there else ""
+
+
+def _digest_of(text: bytes) -> str:
+    return sha256(text).hexdigest()
 
 
 def _tombstone(number: int) -> bytes:
@@ -654,6 +682,7 @@ def _record_from(number: int, text: bytes) -> _Record:
             document["at"],
             payload,
             Witness(**saved) if saved else None,
+            document["before"],
         )
     except (KeyError, TypeError, Unusable) as error:
         return _Record(number, "damaged", 0, "", "", str(error).encode())

@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 from uuid import uuid4
 
@@ -26,12 +28,11 @@ from reconciler.core.state import Unusable, dump, fold
 
 from . import contract, s3_server
 from .contract import Contract
-from .other_run import OTHER_LINEAGE, a_state, an_entry
+from .other_run import a_state, an_entry, flipped
 from .wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from obstore.store import ObjectStore
 
@@ -326,6 +327,28 @@ def test_a_record_of_the_journal_that_is_missing_or_damaged_is_named(
     assert a_backend(s3).read() is None
 
 
+def test_every_flipped_bit_of_what_lies_there_is_found() -> None:
+    place = MemoryPlace(Path())
+    backend = place.open(lease=0)
+    with ExitStack() as stack:
+        writer = stack.enter_context(backend.lock("run", "", 0))
+        writer.save(a_state(1, "a"))
+        writer.journal(a_state(1, "a"), [an_entry("b")])
+        obstore.put(place.store, KEY, b"")  # so that this save is begun, and does not end
+        with pytest.raises(Unusable):
+            writer.save(a_state(2, "a", "b"))
+        obstore.delete(place.store, KEY)
+        assert backend.read() == a_state(2, "a", "b")
+        for path in (f"{KEY}.lock", f"{KEY}.journal/{3:012d}"):
+            whole = bytes(obstore.get(place.store, path).bytes())
+            for damaged in flipped(whole):
+                obstore.put(place.store, path, damaged)
+                with pytest.raises(Unusable):
+                    backend.read()
+            obstore.put(place.store, path, whole)
+        assert backend.read() == a_state(2, "a", "b")
+
+
 def test_a_damaged_lock_is_named(s3: S3Place) -> None:
     obstore.put(s3.store, f"{KEY}.lock", b"{}")
     with pytest.raises(Unusable, match=rf"{KEY}.lock is damaged .* remove it"):
@@ -337,12 +360,19 @@ def test_a_damaged_lock_is_named(s3: S3Place) -> None:
         raise AssertionError
 
 
-def test_what_a_writer_finds_changed_under_its_hands_is_not_overwritten(s3: S3Place) -> None:
+def test_a_state_that_is_changed_by_hand_under_a_writer_is_not_overwritten(s3: S3Place) -> None:
+    by_hand = dump(a_state(9, "by-hand"))
     with a_backend(s3).lock("run", "reconciler apply", 0) as writer:
-        s3.put(dump(a_state(9, "by-hand", lineage=OTHER_LINEAGE)))
-        with pytest.raises(Unusable, match="lineage"):
+        s3.put(by_hand)
+        with pytest.raises(Unusable, match="changed by hand while a run was saving"):
             writer.save(a_state(2, "second"))
-    assert s3.copy() == dump(a_state(9, "by-hand", lineage=OTHER_LINEAGE))
+    with pytest.raises(Unusable, match="changed by hand"):
+        a_backend(s3).read()
+    assert s3.copy() == by_hand
+    s3.harm("gone")
+    assert a_backend(s3).read() == a_state(2, "second")
+    with a_backend(s3).lock("run", "reconciler apply", 0):
+        assert s3.copy() == dump(a_state(2, "second"))
 
 
 # --- URLs ---
