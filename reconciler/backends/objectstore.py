@@ -76,7 +76,7 @@ class _Saved:
 
     def check(self, text: bytes) -> None:
         """Raises: Unusable if `text` is not what was saved."""
-        if _digest_of(text) != self.digest:
+        if _digest(text) != self.digest:
             raise Unusable("it is not what was saved here last. Put the right one back")
 
 
@@ -104,7 +104,8 @@ class _Lock:
 class _Record:
     """A record of the log. `payload`: of `entries`, a record of the codec; of `saved`, the text.
 
-    `witness`, `before`: of `saved`, what to remember, and the digest of what it replaces.
+    Of `saved`: `witness`, what to remember; `before`, digests of what may lie in the state's place
+    until the text does.
     """
 
     number: int
@@ -114,7 +115,7 @@ class _Record:
     at: str
     payload: bytes = field(repr=False)
     witness: Witness | None = None
-    before: str = ""
+    before: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """A line that says what it is, then the payload."""
@@ -125,7 +126,7 @@ class _Record:
                 "run": self.run,
                 "at": self.at,
                 "saved": asdict(self.witness) if self.witness else None,
-                "before": self.before,
+                "before": [*self.before],
             }
         )
         return line + b"\n" + self.payload
@@ -319,7 +320,7 @@ class _Place:
 
     def saved_over(self, there: Object | None, begun: _Record) -> State | None:
         """The state that a save is about, which was begun on what is `there`. Raises: Unusable."""
-        if _digest(there) not in ("", begun.before, _digest_of(begun.payload)):
+        if there and _digest(there.body) not in (*begun.before, _digest(begun.payload)):
             raise Unusable(
                 f"{self.named(self.key)}: it was changed by hand while a run was saving. Remove it to have"
                 " what that run saved; or keep it, and save it anew by `reconciler state push --force`"
@@ -479,7 +480,7 @@ class _Held:
         kind: Literal["entries", "saved", "sealed"],
         payload: Callable[[int], bytes],
         witness: Witness | None = None,
-        before: str = "",
+        before: tuple[str, ...] = (),
     ) -> _Record:
         """Add a record, whose payload its number decides. Raises: Lost, Unavailable."""
         place, me = self.place, self._me
@@ -522,7 +523,7 @@ class _Held:
         if saved is None or saved.witness is None:
             self.change(lambda lock: replace(lock, next=self._next))
         else:
-            kept = _Saved(saved.number, saved.at, saved.witness, _digest_of(saved.payload))
+            kept = _Saved(saved.number, saved.at, saved.witness, _digest(saved.payload))
             before = self.lock.saved
             self.change(lambda lock: lock.after(kept))
             self._removable += [old.number for old in before if old not in self.lock.saved]
@@ -546,7 +547,7 @@ class ObjectStoreWriter:
         self._state: State | None = None
         self._problem: Unusable | None = None
         self._version: UpdateVersion | None = None
-        self._digest = ""
+        self._before: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Make sure that the lock is not known to be lost. Raises: Lost."""
@@ -561,6 +562,8 @@ class ObjectStoreWriter:
             try:
                 view = place.view(held.lock, there, records)
                 self._state = view.state
+                if view.begun:
+                    self._before += (_digest(view.begun.payload),)
                 if view.state and (view.changed or not (view.begun or held.lock.saved)):
                     self._save(view.state)
                 elif view.begun:
@@ -580,13 +583,13 @@ class ObjectStoreWriter:
     def journal(self, base: State, entries: Sequence[Entry]) -> None:
         """Add a record to the log. Raises: Unwritable, Lost, Unusable."""
         self.read()
-        with self._place.writing():
+        with self._recording():
             self._held.record(base, entries)
 
     def save(self, state: State) -> None:
         """Add the state to the log, and put it in its place. Raises: Unwritable, Lost, Unusable."""
         check_next(self.read(), state)
-        with self._place.writing():
+        with self._recording():
             if state == self._state:
                 self._held.done_with(None)
             else:
@@ -595,37 +598,60 @@ class ObjectStoreWriter:
 
     def replace(self, state: State) -> None:
         """Save the state whatever is there. Raises: Unwritable, Lost, Unusable."""
-        with self._place.writing():
+        with self._recording():
             self._save(state)
         self._state, self._problem = state, None
 
     def discard(self) -> None:
         """Begin anew. Raises: Unwritable, Lost, Unusable."""
-        with self._place.writing():
-            self._finish(self._held.append("saved", _tombstone, DISCARDED, self._digest))
+        with self._recording():
+            self._finish(self._held.append("saved", _tombstone, DISCARDED, self._before))
         self._state, self._problem = None, None
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            raise Unwritable(
+                f"{self._place.named(self._place.key)}: {error}. What this run could record is in the journal"
+                " beside it, and the next run takes it up"
+            ) from error
 
     def _save(self, state: State) -> None:
         codec = self._place.codec
         text, witness = codec.encode(state), codec.witness(state)
-        self._finish(self._held.append("saved", lambda _: text, witness, self._digest))
+        self._finish(self._held.append("saved", lambda _: text, witness, self._before))
+
+    def _finish(self, saved: _Record) -> None:
+        """Be done with a save that the log holds. Raises: Lost, Unavailable, Unusable."""
+        try:
+            self._put(saved)
+            self._held.done_with(saved)
+        except (Unavailable, Unusable) as error:
+            what = f"{self._place.named(self._place.key)}: a save of this run did not end"
+            self._problem = Unusable(f"{what} ({error})")
+            raise
+
+    def _put(self, saved: _Record) -> None:
+        """Put its text in the state's place. Raises: Lost, Unavailable, Unusable."""
+        place, digest = self._place, _digest(saved.payload)
+        while True:
+            self._before += (digest,)  # from now on it may be there
+            version = place.objects.put(place.key, saved.payload, self._version)
+            if version is not None:
+                break
+            there = self._look()
+            self._held.change(_with_sign_of_life)
+            place.saved_over(there, saved)
+        self._version, self._before = version, (digest,)
 
     def _look(self) -> Object | None:
         """What lies in the state's place, which is to be replaced. Raises: Unavailable."""
         there = self._place.state()
         self._version = there.version if there else None
-        self._digest = _digest(there)
+        self._before = (_digest(there.body),) if there else ()
         return there
-
-    def _finish(self, saved: _Record) -> None:
-        """Put in its place what the log says is saved. Raises: Lost, Unavailable, Unusable."""
-        place, held = self._place, self._held
-        while not (version := place.objects.put(place.key, saved.payload, self._version)):
-            there = self._look()
-            held.change(_with_sign_of_life)
-            place.saved_over(there, saved)
-        self._version, self._digest = version, _digest_of(saved.payload)
-        held.done_with(saved)
 
 
 def _lost(holder: Holder | None) -> Lost:
@@ -637,11 +663,7 @@ def _with_sign_of_life(lock: _Lock) -> _Lock:
     return replace(lock, holder=replace(lock.holder, heartbeat=now()) if lock.holder else None)
 
 
-def _digest(there: Object | None) -> str:
-    return _digest_of(there.body) if there else ""
-
-
-def _digest_of(text: bytes) -> str:
+def _digest(text: bytes) -> str:
     return sha256(text).hexdigest()
 
 
@@ -682,7 +704,7 @@ def _record_from(number: int, text: bytes) -> _Record:
             document["at"],
             payload,
             Witness(**saved) if saved else None,
-            document["before"],
+            tuple(document["before"]),
         )
     except (KeyError, TypeError, Unusable) as error:
         return _Record(number, "damaged", 0, "", "", str(error).encode())
