@@ -212,6 +212,23 @@ def test_whichever_answer_gets_lost_a_run_ends_well(
             break
 
 
+def test_a_create_that_fails_although_nothing_is_there_is_tried_again(s3: S3Place) -> None:
+    with Wire(s3.endpoint, "conflict", 1) as wire:
+        there, _ = open_objects(s3.named_by(wire.endpoint), {})
+        assert there.put("new", b"text", None) is not None
+    assert wire.methods == [b"PUT", b"GET", b"PUT"]
+
+
+def test_reading_sends_nothing_but_gets(s3: S3Place) -> None:
+    with a_backend(s3).lock("run", "reconciler apply", 0) as writer:
+        writer.journal(a_state(1, "first"), [an_entry("a")])
+        with Wire(s3.endpoint, "dropped", 1000) as wire:
+            assert a_backend(s3, wire.endpoint).read() == a_state(2, "first", "a")
+            assert a_backend(s3, wire.endpoint).holder() is not None
+            assert a_backend(s3, wire.endpoint).history() == []
+    assert set(wire.methods) == {b"GET"}
+
+
 def test_a_run_leaves_no_more_objects_than_it_must(s3: S3Place) -> None:
     for name in ("a", "b"):
         Worker(s3).run(name)
@@ -273,6 +290,33 @@ def test_a_store_that_can_not_be_reached_is_told_without_credentials(
         a_backend(S3Place("http://127.0.0.1:1", tmp_path)).read()
     assert str(caught.value).endswith("Connection refused")
     assert "the-" not in str(caught.value)
+
+
+def test_without_credentials_it_is_said_where_they_come_from(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(objects_module._RETRIES, "max_retries", 0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")  # of no cloud
+    with pytest.raises(Unusable, match=r"no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_"):
+        a_backend(S3Place(endpoint, tmp_path)).read()
+
+
+def test_a_store_that_fails_while_a_run_records_is_told_with_where_that_is(
+    s3: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(objects_module._RETRIES, "max_retries", 0)
+    with Wire(s3.endpoint, "dropped", 1000) as wire:
+        backend = a_backend(s3, wire.endpoint)
+        with backend.lock("run", "reconciler apply", 0) as writer:
+            writer.journal(a_state(1, "first"), [an_entry("a")])
+            wire.cut()
+            with pytest.raises(Unwritable, match=f"{KEY}: Connection refused. What this run"):
+                writer.journal(a_state(1, "first"), [an_entry("b")])
+            with pytest.raises(Unwritable, match=f"{KEY}: Connection refused. What this run"):
+                writer.save(a_state(2, "first", "a", "b"))
+    assert a_backend(s3).read() == a_state(2, "first", "a")
 
 
 # --- objects that somebody else changed ---
@@ -436,6 +480,15 @@ def test_a_file_can_not_name_another_endpoint_than_the_environment(tmp_path: Pat
     with pytest.raises(ValueError, match="not encrypted"):
         open_backend("s3://bucket/key", tmp_path, {"AWS_ENDPOINT_URL": "http://store.example.com"})
     open_backend("s3://bucket/key?endpoint=https://store.example.com/", tmp_path, environment)
+
+
+def test_without_the_library_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, objects_module.__name__)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ValueError, match=r"needs obstore: pip install 'reconciler\[objectstore\]'"):
+        open_backend("s3://bucket/key", tmp_path, {})
 
 
 # --- the command line ---

@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Fault = Literal["dropped", "replaced"]
+Fault = Literal["dropped", "replaced", "conflict"]
 
 
-REPLACED: Final = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+ANSWERS: Final = {
+    "dropped": b"",
+    "replaced": b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "conflict": b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+}
 
 
 class Wire:
     """Listens at `endpoint` and passes on to `server`, one request a connection.
 
-    The request number `at` is done, but its answer is dropped, or a 503 comes in its place.
+    The request number `at` is done, but its answer is dropped, or a 503 comes in its place. In a
+    conflict it is not done, and answered 409, as AWS does to one of two at the same time.
     """
 
     def __init__(self, server: str, fault: Fault, at: int) -> None:
@@ -28,7 +33,7 @@ class Wire:
         self._server = (host, int(port))
         self._fault = fault
         self._at = at
-        self._count = 0
+        self.methods: list[bytes] = []
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         self.struck = False
@@ -38,10 +43,14 @@ class Wire:
         self._start(self._accept)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def cut(self) -> None:
+        """Nothing passes any more."""
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
         for thread in self._threads:
             thread.join()
 
@@ -60,11 +69,12 @@ class Wire:
             request = _read_request(client)
             if not request:
                 return
-            answer = self._ask(request)
-            self._count += 1
-            if self._count == self._at:
+            self.methods.append(request.partition(b" ")[0])
+            strikes = len(self.methods) == self._at
+            answer = b"" if strikes and self._fault == "conflict" else self._ask(request)
+            if strikes:
                 self.struck = True
-                answer = b"" if self._fault == "dropped" else REPLACED
+                answer = ANSWERS[self._fault]
             client.sendall(answer)
 
     def _ask(self, request: bytes) -> bytes:
