@@ -113,12 +113,12 @@ class Noted:
 class Changes:
     """What makes the state `after` of what was saved.
 
-    `contents`: what is to be kept of accounts, by key, where it is another. `ended`: the keys of
-    accounts whose rows are no part of it.
+    `contents`: what is to be kept of accounts, by key, where it is another. `gone`: the keys of
+    accounts that are no more; None for all that are not in `contents`.
     """
 
     contents: Mapping[Key, bytes]
-    ended: list[Key]
+    gone: list[Key] | None
     after: Saved
 
 
@@ -343,7 +343,7 @@ class Tables:
     # --- writing ---
 
     def changes(self, saved: Saved | None, state: State) -> Changes:
-        """What makes `state` of what was saved. Under a new key, all of it changes."""
+        """What makes `state` of what was saved, if that is known. Under a new key, all changes."""
         old = saved.state.accounts if saved else {}
         same_key = saved and saved.encrypted == self.codec.encrypts and not self.codec.rotates
         contents = {
@@ -351,20 +351,19 @@ class Tables:
             for key, record in state.accounts.items()
             if not same_key or old.get(key) != record
         }
-        ended = [key for key in old if key in contents or key not in state.accounts]
+        gone = [key for key in old if key not in state.accounts] if saved else None
         kept = saved.digests if saved else {}
         digests = {
             key: _digest(contents[key]) if key in contents else kept[key] for key in state.accounts
         }
-        return Changes(contents, ended, Saved(state, digests, self.codec.encrypts))
+        return Changes(contents, gone, Saved(state, digests, self.codec.encrypts))
 
-    def put(self, connection: Connection, changes: Changes) -> Noted:
-        """Replace what was saved, as far as it is another. Answers what is to be noted."""
+    def send(self, connection: Connection, changes: Changes) -> int:
+        """Write what is new, as part of no state yet. Answers the number that the state will have."""
         state = changes.after.state
-        self._supersede(connection)
         query = """
-            INSERT INTO reconciler.states (name, serial, content, seal)
-            VALUES (%(name)s, %(serial)s, %(content)s, %(seal)s) RETURNING number
+            INSERT INTO reconciler.states (name, current, serial, content, seal)
+            VALUES (%(name)s, false, %(serial)s, %(content)s, %(seal)s) RETURNING number
         """
         values = {
             "name": self.name,
@@ -373,31 +372,38 @@ class Tables:
             "seal": _seal(state, changes.after.digests),
         }
         (number,) = _one(connection, query, values)
-        self._end_accounts(connection, changes.ended, number)
-        self._add_accounts(connection, changes.contents, number)
+        rows = "COPY reconciler.accounts (name, key, since, content) FROM STDIN (FORMAT BINARY)"
+        with connection.cursor().copy(rows) as copy:
+            copy.set_types(["text", "text", "int8", "bytea"])
+            for key, content in changes.contents.items():
+                copy.write_row((self.name, key, number, content))
+        return int(number)
+
+    def put(self, connection: Connection, changes: Changes, number: int) -> Noted:
+        """Put what was sent in the place of what was saved. Answers what is to be noted."""
+        self._supersede(connection)
+        values = {"name": self.name, "number": number, "gone": changes.gone}
+        accounts = """
+            UPDATE reconciler.accounts SET until = %(number)s
+            WHERE name = %(name)s AND until IS NULL AND since < %(number)s AND (
+              %(gone)s::text[] IS NULL OR key = ANY(%(gone)s::text[]) OR key IN (
+                SELECT key FROM reconciler.accounts WHERE name = %(name)s AND since = %(number)s
+              )
+            )
+        """
+        connection.execute(accounts, values)
+        state = """
+            UPDATE reconciler.states SET current = true
+            WHERE name = %(name)s AND number = %(number)s
+        """
+        connection.execute(state, values)
         self._prune(connection)
-        return self.drop_journal(connection, Noted(self.codec.witness(state)))
+        return self.drop_journal(connection, Noted(self.codec.witness(changes.after.state)))
 
     def _supersede(self, connection: Connection) -> None:
         """Make a generation of what was saved."""
         query = "UPDATE reconciler.states SET current = false WHERE name = %(name)s AND current"
         connection.execute(query, {"name": self.name})
-
-    def _end_accounts(self, connection: Connection, keys: list[Key], number: int) -> None:
-        query = """
-            UPDATE reconciler.accounts SET until = %(number)s
-            WHERE name = %(name)s AND until IS NULL AND key = ANY(%(keys)s)
-        """
-        connection.execute(query, {"name": self.name, "number": number, "keys": keys})
-
-    def _add_accounts(
-        self, connection: Connection, contents: Mapping[Key, bytes], number: int
-    ) -> None:
-        query = "COPY reconciler.accounts (name, key, since, content) FROM STDIN (FORMAT BINARY)"
-        with connection.cursor().copy(query) as copy:
-            copy.set_types(["text", "text", "int8", "bytea"])
-            for key, content in contents.items():
-                copy.write_row((self.name, key, number, content))
 
     def _prune(self, connection: Connection) -> None:
         """Drop the oldest generations, and the rows of accounts that are part of none."""
