@@ -22,7 +22,7 @@ import orjson
 
 from reconciler.backends.backend import Generation, Holder
 from reconciler.backends.integrity import DISCARDED, Witness
-from reconciler.core.state import Entry, State, Unusable, fold
+from reconciler.core.state import AccountRecord, Entry, State, Unusable, fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from reconciler.core.values import Key
 
 GENERATIONS: Final = 10
+_AT_ONCE: Final = 2000
+"""Rows that are fetched at once, so that a large state is not in memory as text, too."""
 _TABLES: Final = ["locks", "states", "accounts", "journal"]
 _CREATE: Final = """
 CREATE TABLE reconciler.locks (
@@ -283,21 +285,22 @@ class Tables:
             SELECT key, content FROM reconciler.accounts
             WHERE name = %(name)s AND since <= %(number)s AND (until IS NULL OR until > %(number)s)
         """
-        cursor = connection.cursor(binary=True)
-        contents = cursor.execute(query, {"name": self.name, "number": number}).fetchall()
-        contents.sort()  # quicker than the server
-        digests = {key: _digest(content) for key, content in contents}
-        if len(digests) != len(contents) or _seal(header, digests) != seal:
+        digests: dict[Key, bytes] = {}
+        accounts: dict[Key, AccountRecord] = {}
+        twice = False
+        with connection.cursor("accounts", binary=True) as rows:
+            rows.itersize = _AT_ONCE
+            for key, kept in rows.execute(query, {"name": self.name, "number": number}):
+                twice = twice or key in digests
+                digests[key] = _digest(kept)
+                accounts[key] = self.codec.decode_account(header.lineage, key, kept)
+        if twice or _seal(header, digests) != seal:
             raise Unusable(
                 "rows of reconciler.accounts were changed, removed or added since it was saved. Restore a"
                 " generation (`reconciler state restore`), or a backup of the database"
             )
-        accounts = {
-            key: self.codec.decode_account(header.lineage, key, content)
-            for key, content in contents
-        }
-        encrypted = last is not None and last.encrypted
-        return Saved(replace(header, accounts=accounts), digests, encrypted)
+        state = replace(header, accounts=dict(sorted(accounts.items())))
+        return Saved(state, digests, encrypted=last is not None and last.encrypted)
 
     def _journalled(self, connection: Connection, saved: Saved, noted: Noted) -> list[Entry]:
         """What was recorded since. Raises: Unusable."""
