@@ -412,7 +412,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
 def backend(project: Project) -> Backend:
     """Where the project's state is kept. Raises: Invalid."""
     try:
-        return open_backend(project.settings.state, project.directory, project.environment)
+        return open_backend(project.state, project.directory, project.environment)
     except ValueError as error:
         found = Diagnostic("error", "A wrong place for state", f"{error}.", path="state")
         raise Invalid([found]) from error

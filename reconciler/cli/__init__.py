@@ -85,7 +85,7 @@ def _outcomes() -> list[tuple[type[Exception] | tuple[type[Exception], ...], Exi
     from reconciler.workflow import Unknown
 
     return [
-        (HostMismatch, Exit.REFUSED, "Two platforms"),
+        (HostMismatch, Exit.REFUSED, "Two places named"),
         (Unfit, Exit.REFUSED, "A saved plan that is refused"),
         (NeedsForce, Exit.REFUSED, "State that would be lost"),
         (Locked, Exit.LOCKED, "A locked state"),

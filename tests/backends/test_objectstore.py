@@ -487,7 +487,9 @@ def test_without_the_library_it_is_said_how_to_get_it(
 ) -> None:
     monkeypatch.delitem(sys.modules, objects_module.__name__)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(ValueError, match=r"needs more packages: pip install 'reconciler\[objectstore\]'"):
+    with pytest.raises(
+        ValueError, match=r"needs more packages: pip install 'reconciler\[objectstore\]'"
+    ):
         open_backend("s3://bucket/key", tmp_path, {})
 
 
