@@ -52,15 +52,26 @@ async def execute(
     recorder = Recorder(backend, plan.state)
     performer = Performer(plan, client, recorder, run)
     results = list(_record_silently(plan, recorder))
-    try:
-        await recorder.durable()
-        with _signals() as stop:
-            results += await _walk(plan, performer, stop, pace, emit)
-    finally:
-        state = recorder.state()
-        if recorder.entries or state is not plan.state:
-            backend.save(state)
-    return Outcome(tuple(results), performer.sent, stop.signal)
+    with _signals() as stop:
+        try:
+            await recorder.durable()
+            walked = await _walk(plan, performer, stop, pace, emit)
+            corrected = [] if stop.signal else await performer.creates.review(walked)
+            for result in corrected:
+                _tell(emit, result)
+            changed = {result.n: result for result in corrected}
+            results += [changed.get(result.n, result) for result in walked]
+        finally:
+            state = recorder.state()
+            if recorder.entries or state is not plan.state:
+                backend.save(state)
+    return Outcome(tuple(results), performer.writes.sent, stop.signal)
+
+
+def _tell(emit: Callable[[Event], None], event: Event) -> None:
+    """Tell of an event. That nobody reads on, or that a disk is full, must not end an apply half-way."""
+    with suppress(OSError):
+        emit(event)
 
 
 def _record_silently(plan: Plan, recorder: Recorder) -> Iterator[Result]:
@@ -102,18 +113,23 @@ class _Stop:
 
 @contextmanager
 def _signals() -> Iterator[_Stop]:
-    """Catch SIGINT and SIGTERM while operations run."""
+    """Catch what would end the run, but for signals that were to be ignored, as under nohup."""
     stop = _Stop()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    caught = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        if before is signal.SIG_IGN:
+            continue
         with suppress(ValueError, RuntimeError):  # not in the main thread
             loop.add_signal_handler(number, stop, number)
+            caught.append((number, before))
     try:
         yield stop
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(ValueError, RuntimeError):
-                loop.remove_signal_handler(number)
+        for number, before in caught:
+            loop.remove_signal_handler(number)
+            signal.signal(number, before)
 
 
 async def _walk(
@@ -129,7 +145,7 @@ async def _walk(
     try:
         while True:
             while stop.may_begin(pace) and (ready := walk.ready()):
-                emit(Started(ready))
+                _tell(emit, Started(ready))
                 stop.running[asyncio.create_task(performer.perform(ready))] = ready
             if not stop.running:
                 break
@@ -137,7 +153,7 @@ async def _walk(
             for task in ended:
                 for n, result in _ended(walk, stop.running.pop(task), task.result()):
                     results[n] = result
-                    emit(result)
+                    _tell(emit, result)
                     stop.failed = stop.failed or result.status != "done"
     finally:  # whatever ended the walk, nothing goes on behind it
         for task in stop.running:

@@ -6,6 +6,7 @@ State is told what was read back, never what was asked for. Source: docs/state.m
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -35,13 +36,27 @@ class Recorder:
         self._waiting += entries
 
     async def durable(self, *entries: Entry) -> None:
-        """Keep `entries` and return when they, and all before, are durable. Raises: Unwritable."""
+        """Keep `entries` and return when they, and all before, are durable. Raises: Unwritable.
+
+        What has begun to be written is written to its end, also for who is cancelled meanwhile:
+        nobody may write beside it.
+        """
         self.add(*entries)
         async with self._writing:
             batch, self._waiting = self._waiting, []
-            if batch:
-                self.entries += batch
-                await asyncio.to_thread(self._backend.journal, self._base, batch)
+            if not batch:
+                return
+            self.entries += batch
+            writing = asyncio.ensure_future(
+                asyncio.to_thread(self._backend.journal, self._base, batch)
+            )
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                while not writing.done():
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait([writing])
+                raise
 
     def state(self) -> State:
         """The state after all that was kept."""

@@ -18,12 +18,14 @@ from uuid import uuid4
 
 from reconciler import __version__
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
-from reconciler.api.refresh import read_more, refresh
+from reconciler.api.errors import ApiError
+from reconciler.api.refresh import list_again, read_more, refresh
 from reconciler.backends.local import LocalBackend
 from reconciler.config.project import SANDBOX, Project, load, sandbox_file
 from reconciler.core import diff
 from reconciler.core.configuration import Configuration, Invalid, Limits, Removed
-from reconciler.core.plan import Change, Plan, compute, first_record, open_intents, unread
+from reconciler.core.plan import Change, Plan, compute, lacking, unread
+from reconciler.core.recovery import candidates, first_record
 from reconciler.core.state import Entry, State, Unusable, fold
 from reconciler.core.validate import validate
 from reconciler.core.values import (
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
     from reconciler.core.live import Live
     from reconciler.core.outcome import Event, Outcome
 
-_LOOK_AGAIN: Final = 2.0
-"""Seconds until a list is asked again for an account that a create may have made."""
+_LIST_AGAIN: Final = (0.5, 1.5)
+"""Seconds before each further list, where the first lacks what may or must be there."""
 
 Progress = Callable[[int, int], None]
 """Told how many accounts of how many have been read."""
@@ -121,7 +123,7 @@ async def plan(project: Project, options: Options, progress: Progress) -> Plan:
     configuration = check(project, options)
     state = _read(project)
     async with connected(project) as client:
-        state, live = await _look(project, configuration, state, client, progress)
+        live = await _look(project, configuration, state, client, progress)
     return _compute(configuration, state, live, options)
 
 
@@ -157,14 +159,14 @@ async def _apply(
         stored = place.read()
         async with connected(project) as client:
             state = stored or _first_state(project, await _root(project, client))
-            state, live = await _look(
-                project, configuration, state, client, hooks.progress, patient=True
-            )
+            live = await _look(project, configuration, state, client, hooks.progress, patient=True)
             made = _compute(configuration, state, live, options)
             if made.refusals or not hooks.approve(made):
                 return Applied(made, None)
-            if state is not stored:
-                place.save(state)  # and find out that it can be written, before anything is sent
+            if made.state is not stored:
+                place.save(
+                    made.state
+                )  # and find out that it can be written, before anything is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, place, run=run, pace=pace, emit=hooks.emit)
     return Applied(made, outcome)
@@ -178,7 +180,7 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     configuration = check(project, options)
     state = _read(project)
     async with connected(project) as client:
-        state, live = await _look(project, configuration, state, client, progress)
+        live = await _look(project, configuration, state, client, progress)
     keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
     changes = [_drifted(key, configuration, state, live) for key in keys]
     found = tuple(change for change in changes if change is not None)
@@ -310,56 +312,43 @@ async def _look(
     progress: Progress,
     *,
     patient: bool = False,
-) -> tuple[State, Live]:
-    """The live accounts that matter, and the state with interrupted creates resolved.
+) -> Live:
+    """The live accounts that matter.
 
-    `patient`: look again for an account that a create may have made but no list shows yet.
+    `patient`: list again what an interrupted run may have made, and what is there and not listed;
+    lists lag. Raises: Unusable, Invalid, ApiError, with the address that it is about.
     """
     concurrency = project.settings.concurrency
     root = await _root(project, client)
     _check_identity(project, state, root)
-    ids = {record.id for record in state.accounts.values()}
+    ids = {record.id for record in state.accounts.values()} | state.taken.keys()
     ids |= {declared.id for declared in configuration.accounts.values() if declared.id}
-    live = await refresh(client, root, sorted(ids), concurrency, progress)
-    if state.intents:
-        if patient and not all(open_intents(state, live).values()):
-            await asyncio.sleep(_LOOK_AGAIN)
-            live = await refresh(client, root, sorted(ids), concurrency, progress)
-        made = sorted(i for found in open_intents(state, live).values() for i in found)
+    try:
+        live = await refresh(client, root, sorted(ids), concurrency, progress)
+        for pause in _LIST_AGAIN if patient else ():
+            found = candidates(state, live).values()
+            if all(found) and not lacking(state.accounts.values(), live):
+                break
+            await asyncio.sleep(pause)
+            live = await list_again(client, live)
+        made = sorted(i for found in candidates(state, live).values() for i in found)
         live = await read_more(client, live, made, concurrency, _silent)
-        state = fold(state, _settled(state, live))
-    live = replace(live, promoting_allowed=await _may_promote(client))
-    more = unread(configuration, state, live)
-    return state, await read_more(client, live, more, concurrency, _silent)
+        live = replace(live, promoting_allowed=await _may_promote(client))
+        more = unread(configuration, state, live)
+        return await read_more(client, live, more, concurrency, _silent)
+    except ApiError as error:
+        error.address = _address_in(error.path, state)
+        raise
+
+
+def _address_in(path: str, state: State) -> str | None:
+    """The address of the account that a request's path is about, if it has one."""
+    parts = path.split("/")
+    return next((address(key) for key, r in state.accounts.items() if r.id in parts), None)
 
 
 def _silent(_done: int, _all: int) -> None:
     """Progress that nobody needs to see."""
-
-
-def _settled(state: State, live: Live) -> list[Entry]:
-    """What became of the creates that an earlier run left open.
-
-    Raises: Unusable if that can't be told for sure.
-    """
-    entries: list[Entry] = []
-    for key, candidates in open_intents(state, live).items():
-        intent = state.intents[key]
-        accounts = [live.accounts[i] for i in candidates if i in live.accounts]
-        if not accounts:
-            entries.append(Entry("settle", key))
-        elif len(accounts) == 1 and (accounts[0].name, accounts[0].parent_id) == (
-            intent.name,
-            intent.parent_id,
-        ):
-            entries.append(Entry("record", key, first_record(accounts[0], intent.parent_id)))
-        else:
-            shown = ", ".join(f"{a.id} ({a.name}, below {a.parent_id})" for a in accounts)
-            raise Unusable(
-                f"a create of {address(key)} ({intent.name}, below {intent.parent_id}) was interrupted, and"
-                f" what is there is not surely it: {shown}. Look at it by hand; then declare `id:`, or delete it"
-            )
-    return entries
 
 
 async def _may_promote(client: Client) -> bool | None:

@@ -9,15 +9,18 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from reconciler.api.refresh import account, parent_of
+from reconciler.api.client import malformed
+from reconciler.api.refresh import at_once, descendants, read_account
 from reconciler.core.account import normal_realm
-from reconciler.core.values import AccountId, JsonObject, account_id
+from reconciler.core.recovery import fits
+from reconciler.core.values import AccountId, account_id
 
 if TYPE_CHECKING:
-    from reconciler.api.client import Client
+    from reconciler.api.client import Answer, Client
+    from reconciler.core.live import LiveAccount
     from reconciler.core.state import Intent
 
-_LOOKS: Final = (0.1, 2.5)
+LOOKS: Final = (0.1, 2.5)
 """Seconds before each look: lists lag (docs/platform.md 3.2)."""
 
 
@@ -27,45 +30,62 @@ class Doubtful(Exception):
 
 async def look_for(
     client: Client, root: AccountId, intent: Intent, known: frozenset[AccountId]
-) -> AccountId | None:
-    """The account that a create made whose answer was lost; None if there is none after two looks.
+) -> LiveAccount | None:
+    """The account that the create made; None if there is none after two looks.
 
-    Raises: Doubtful if what is there is not surely that account; ApiError.
+    `known`: accounts that it can't be. Raises: Doubtful, ApiError.
     """
-    for pause in _LOOKS:
+    for pause in LOOKS:
         await asyncio.sleep(pause)
-        if intent.realm is not None:
-            path = f"/accounts/{root}/descendants?filter_realm={quote(intent.realm, safe='')}&paginate=false"
-        else:
-            path = (
-                f"/accounts/{intent.parent_id}/children?created_from={intent.since}&paginate=false"
-            )
-        answer = await client.get(path)
-        rows = (
-            [row for row in answer.data if isinstance(row, dict)]
-            if isinstance(answer.data, list)
-            else []
-        )
-        found = [account_id(row.get("id")) for row in rows if _fits(row, intent)]
-        fresh = [candidate for candidate in found if candidate not in known]
-        if len(fresh) == 1 and len(found) == 1:
-            read = account(fresh[0], await client.get(f"/accounts/{fresh[0]}"), None)
-            parent = await parent_of(client, fresh[0])
-            if read.name == intent.name and parent == intent.parent_id:
-                return fresh[0]
-            raise Doubtful(
-                f"after a lost answer the account {fresh[0]} has the realm, but its name is {read.name!r} and"
-                f" its parent {parent}; expected {intent.name!r} below {intent.parent_id}. Look at it by hand."
-            )
+        fresh = [i for i in await _candidates(client, root, intent) if i not in known]
+        read = [await read_account(client, candidate, {}) for candidate in fresh]
+        found = [account for account in read if account is not None]
+        if len(found) == 1 and fits(intent, found[0]):
+            return found[0]
         if found:
-            listed = ", ".join(found)
+            shown = ", ".join(f"{a.id} ({a.name}, below {a.parent_id})" for a in found)
             raise Doubtful(
-                f"after a lost answer more than one account could be the new one: {listed}. Look at them by hand."
+                f"after a lost answer it is not sure which account is the new one ({intent.name}, below"
+                f" {intent.parent_id}): {shown}. Look at it by hand; then say which by `id:`, or delete"
+                " what is not wanted."
             )
     return None
 
 
-def _fits(row: JsonObject, intent: Intent) -> bool:
+async def _candidates(client: Client, root: AccountId, intent: Intent) -> list[AccountId]:
+    """The accounts with the realm; where none was declared, the parent's new ones of that name."""
+    path, query = f"/accounts/{intent.parent_id}/children", f"created_from={intent.since}&"
     if intent.realm is not None:
-        return normal_realm(str(row.get("realm"))) == normal_realm(intent.realm)
-    return row.get("name") == intent.name
+        path, query = (
+            f"/accounts/{root}/descendants",
+            f"filter_realm={quote(intent.realm, safe='')}&",
+        )
+    found = await at_once(client, path, lambda answer: _fitting(answer, intent), query)
+    if found is not None:
+        return found
+    rows = await descendants(client, root)
+    return [
+        row.id
+        for row in rows.values()
+        if _named(intent, row.name, row.realm)
+        and (intent.realm is not None or row.parent_id == intent.parent_id)
+    ]
+
+
+def _fitting(answer: Answer, intent: Intent) -> list[AccountId]:
+    if not isinstance(answer.data, list):
+        raise malformed(answer, "no list, where one was asked for")
+    try:
+        return [
+            account_id(row.get("id"))
+            for row in answer.data
+            if isinstance(row, dict) and _named(intent, row.get("name"), row.get("realm"))
+        ]
+    except ValueError as error:
+        raise malformed(answer, f"a row that is no account ({error})") from error
+
+
+def _named(intent: Intent, name: object, realm: object) -> bool:
+    if intent.realm is not None:
+        return normal_realm(str(realm)) == normal_realm(intent.realm)
+    return name == intent.name

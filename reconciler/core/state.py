@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast, get_args
 from uuid import UUID
 
 import orjson
@@ -81,9 +81,28 @@ class Intent:
     run: str
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a run took from an account for the time being, and is to give back.
+
+    `reseller`: its rank. `settings`: fields that stood beside one that could not be removed alone;
+    none of them is declared or holds a credential. `key`: the account's id if nobody manages it.
+    """
+
+    id: AccountId
+    key: Key
+    reseller: bool
+    settings: JsonObject
+    run: str
+
+
 @dataclass(frozen=True, slots=True, repr=False)  # large, and it holds a key
 class State:
-    """All accounts under management. `api_url` and `root` say on which platform."""
+    """All accounts under management. `api_url` and `root` say on which platform.
+
+    `intents`: creates that were begun, by key. `taken`: what is to be given back, by account. Both
+    are empty unless a run is under way or was interrupted.
+    """
 
     lineage: str
     serial: int
@@ -93,11 +112,15 @@ class State:
     digest_key: str
     accounts: Mapping[Key, AccountRecord]
     intents: Mapping[Key, Intent] = field(default_factory=dict)
+    taken: Mapping[AccountId, Taken] = field(default_factory=dict)
 
     def digest(self, value: JsonValue) -> str:
         """A keyed digest of a sensitive value: enough to see that it changed."""
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         return hmac.new(bytes.fromhex(self.digest_key), text, hashlib.sha256).hexdigest()
+
+
+Kind = Literal["record", "forget", "intend", "settle", "take", "give_back"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +129,41 @@ class Entry:
 
     `record`: what is true of the account now. `forget`: it is out of state. `intend`: a create
     is about to be sent. `settle`: that create is known not to have happened, or is recorded.
+    `take`: something is about to be taken from an account for the time being. `give_back`: it has it
+    again, or is not to have it any more.
     """
 
-    kind: Literal["record", "forget", "intend", "settle"]
+    kind: Kind
     key: Key
     record: AccountRecord | None = None
     intent: Intent | None = None
+    taken: Taken | None = None
 
 
 def fold(state: State, entries: Sequence[Entry]) -> State:
     """The state after `entries`, with the next serial. Without any, the same state."""
     if not entries:
         return state
-    accounts = dict(state.accounts)
-    intents = dict(state.intents)
+    accounts, intents, taken = dict(state.accounts), dict(state.intents), dict(state.taken)
     for entry in entries:
-        if entry.kind == "record" and entry.record is not None:
-            accounts[entry.key] = entry.record
-            intents.pop(entry.key, None)
-        elif entry.kind == "forget":
-            accounts.pop(entry.key, None)
-        elif entry.kind == "intend" and entry.intent is not None:
-            intents[entry.key] = entry.intent
-        else:
-            intents.pop(entry.key, None)
-    if accounts == state.accounts and intents == state.intents:
+        match entry:
+            case Entry(kind="record", record=AccountRecord() as record):
+                accounts[entry.key] = record
+                intents.pop(entry.key, None)
+            case Entry(kind="forget"):
+                accounts.pop(entry.key, None)
+            case Entry(kind="intend", intent=Intent() as intent):
+                intents[entry.key] = intent
+            case Entry(kind="take", taken=Taken() as found):
+                taken[found.id] = found
+            case Entry(kind="give_back", taken=Taken() as found):
+                taken.pop(found.id, None)
+            case _:
+                intents.pop(entry.key, None)
+    if (accounts, intents, taken) == (state.accounts, state.intents, state.taken):
         return state
-    return replace(state, serial=state.serial + 1, accounts=accounts, intents=intents)
+    serial = state.serial + 1
+    return replace(state, serial=serial, accounts=accounts, intents=intents, taken=taken)
 
 
 # --- what an apply may claim -----------------------------------------------------------------
@@ -176,7 +207,7 @@ def applied_leaves(record: AccountRecord) -> dict[FieldPath, JsonValue]:
 
 def dump(state: State) -> bytes:
     """The state as text: sorted, indented, with a checksum over every byte of it."""
-    document = {
+    document: JsonObject = {
         "format": FORMAT,
         "lineage": state.lineage,
         "serial": state.serial,
@@ -187,6 +218,8 @@ def dump(state: State) -> bytes:
         "accounts": {key: record_json(record) for key, record in state.accounts.items()},
         "intents": {key: intent_json(intent) for key, intent in state.intents.items()},
     }
+    if state.taken:
+        document["taken"] = {found.id: taken_json(found) for found in state.taken.values()}
     options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     text = orjson.dumps(document, option=options)
     at = text.index(_CHECKSUM) + len(_CHECKSUM)
@@ -215,6 +248,10 @@ def parse(text: bytes) -> State:
             },
             intents={
                 _key(k): intent_from(_object(v)) for k, v in _object(document["intents"]).items()
+            },
+            taken={
+                account_id(k): taken_from(_object(v))
+                for k, v in _object(document.get("taken", {})).items()
             },
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -303,6 +340,28 @@ def intent_from(document: JsonObject) -> Intent:
     )
 
 
+def taken_json(taken: Taken) -> JsonObject:
+    """What was taken, as JSON."""
+    return {
+        "id": taken.id,
+        "key": taken.key,
+        "reseller": taken.reseller,
+        "settings": taken.settings,
+        "run": taken.run,
+    }
+
+
+def taken_from(document: JsonObject) -> Taken:
+    """Read what `taken_json` wrote. Raises: KeyError, TypeError, ValueError."""
+    return Taken(
+        id=account_id(document["id"]),
+        key=_string(document["key"]),
+        reseller=document["reseller"] is True,
+        settings=_object(document["settings"]),
+        run=_string(document["run"]),
+    )
+
+
 def entry_json(entry: Entry) -> JsonObject:
     """A journal entry as JSON."""
     document: JsonObject = {"kind": entry.kind, "key": entry.key}
@@ -310,19 +369,24 @@ def entry_json(entry: Entry) -> JsonObject:
         document["record"] = record_json(entry.record)
     if entry.intent is not None:
         document["intent"] = intent_json(entry.intent)
+    if entry.taken is not None:
+        document["taken"] = taken_json(entry.taken)
     return document
 
 
 def entry_from(document: JsonObject) -> Entry:
     """Read what `entry_json` wrote. Raises: KeyError, TypeError, ValueError."""
     kind = document["kind"]
-    if kind not in ("record", "forget", "intend", "settle"):
+    if kind not in get_args(Kind):
         raise ValueError(f"an unknown kind of entry, {kind!r}")
+    taken = taken_from(_object(document["taken"])) if "taken" in document else None
+    key = _string(document["key"])
     return Entry(
-        cast("Literal['record', 'forget', 'intend', 'settle']", kind),
-        _key(_string(document["key"])),
+        cast("Kind", kind),
+        key if taken else _key(key),
         record_from(_object(document["record"])) if "record" in document else None,
         intent_from(_object(document["intent"])) if "intent" in document else None,
+        taken,
     )
 
 

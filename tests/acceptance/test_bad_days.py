@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.api.client import Unclear, by_api_key, connect
+from reconciler.api.client import by_api_key, connect
+from reconciler.api.errors import Unclear
 from reconciler.sandbox.options import ROOT_API_KEY, ROOT_ID, SandboxOptions
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def test_after_kill_9_one_plain_apply_converges(
 
 
 def struck(world: World, number: int) -> bool:
-    return world.platform.faults._counts[0] >= number
+    return world.platform.faults.matches() >= number
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
