@@ -40,7 +40,7 @@ def _check_path(path: str) -> str:
 class Fault:
     """One rule.
 
-    method: None: any. path: a glob over the path below the base (`/accounts/*`), or a regular
+    method: None: any; WRITES: any but GET. path: a glob over the path below the base (`/accounts/*`), or a regular
     expression for all of it if it begins with `^`. nth: the first match that is struck, from 1.
     times: how many are; None: all from there on. phase: `before` the request is looked at, `after`
     it was carried out, or `mid`: carried out, and the answer breaks off.
@@ -62,7 +62,7 @@ class Fault:
 
     __pydantic_config__ = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    method: Literal["GET", "PUT", "POST", "PATCH", "DELETE"] | None = None
+    method: Literal["GET", "PUT", "POST", "PATCH", "DELETE", "WRITES"] | None = None
     path: Annotated[str, AfterValidator(_check_path)] = "*"
     nth: Count = 1
     times: Count | None = 1
@@ -145,7 +145,7 @@ class Faults:
         return [
             rule.fault
             for rule in self._rules
-            if rule.fault.method in {None, method}
+            if rule.fault.method in {None, method, "WRITES" if method != "GET" else None}
             and rule.pattern.fullmatch(path)
             and rule.strikes(now)
         ]

@@ -14,9 +14,9 @@ from reconciler.api.client import by_api_key, connect
 from reconciler.api.errors import Unclear
 from reconciler.sandbox.options import ROOT_API_KEY, ROOT_ID, SandboxOptions
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .conftest import wait_for
 
+if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
 
     from .conftest import Project, Serve, World
@@ -259,13 +259,6 @@ def a_small_tree() -> dict[str, JsonObject]:
         accounts[f"customer-{number}"] = {"parent": "top", "enabled": number != 3}
     accounts["nameless"] = {"parent": "top", "realm": "(left out)"}
     return accounts
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
