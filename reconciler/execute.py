@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from reconciler.api.client import Client
-    from reconciler.backends.backend import Backend
+    from reconciler.backends.backend import StateWriter
     from reconciler.core.plan import Plan
+
+
+_LOOK: Final = 0.5
+"""Seconds, at most, until a run that waits for the platform sees that it has lost the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Pace:
 async def execute(
     plan: Plan,
     client: Client,
-    backend: Backend,
+    writer: StateWriter,
     *,
     run: str,
     pace: Pace,
@@ -49,7 +53,7 @@ async def execute(
 
     Raises: Unwritable. Whatever the platform answers is in the outcome instead.
     """
-    recorder = Recorder(backend, plan.state)
+    recorder = Recorder(writer, plan.state)
     performer = Performer(plan, client, recorder, run)
     results = list(_record_silently(plan, recorder))
     with _signals() as stop:
@@ -62,9 +66,8 @@ async def execute(
             changed = {result.n: result for result in corrected}
             results += [changed.get(result.n, result) for result in walked]
         finally:
-            state = recorder.state()
-            if recorder.entries or state is not plan.state:
-                backend.save(state)
+            await recorder.idle()
+            writer.save(recorder.state())
     return Outcome(tuple(results), performer.writes.sent, stop.signal)
 
 
@@ -75,8 +78,20 @@ def _tell(emit: Callable[[Event], None], event: Event) -> None:
 
 
 def _record_silently(plan: Plan, recorder: Recorder) -> Iterator[Result]:
-    """Record what needs no API call: adopted and forgotten accounts, new keys, new claims."""
+    """Record what needs no API call: adopted and forgotten accounts, new keys, new claims.
+
+    And that a saved plan is being applied: nothing was sent yet, and it is never applied again.
+    """
+    if plan.seal:
+        recorder.add(Entry("take", "", seal=plan.seal))
+    recorder.add(*(Entry("repay", owed.key, owed=owed) for owed in plan.moot))
     for change in (*plan.silent, *plan.changes):
+        if change.key in plan.stale:
+            for action in (Action.ADOPT, Action.FORGET):
+                if action in change.actions:
+                    reason = plan.stale[change.key]
+                    yield Result(None, change.key, action, "stale", change.id, reason)
+            continue
         if change.moved_from is not None and change.record is not None:
             recorder.add(
                 Entry("forget", change.moved_from), Entry("record", change.key, change.record)
@@ -149,7 +164,10 @@ async def _walk(
                 stop.running[asyncio.create_task(performer.perform(ready))] = ready
             if not stop.running:
                 break
-            ended, _ = await asyncio.wait(stop.running, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(
+                stop.running, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED
+            )
+            performer.writes.recorder.check()
             for task in ended:
                 for n, result in _ended(walk, stop.running.pop(task), task.result()):
                     results[n] = result

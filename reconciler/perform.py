@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -19,7 +19,7 @@ from reconciler.api.errors import ApiError, Refused, Unclear
 from reconciler.api.refresh import parent_of
 from reconciler.api.search import Doubtful
 from reconciler.core import diff
-from reconciler.core.diff import RESELLER
+from reconciler.core.diff import ENABLED, PARENT, RESELLER
 from reconciler.core.graph import Action, Operation
 from reconciler.core.outcome import Result, Status
 from reconciler.core.state import Entry
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from reconciler.core.live import LiveAccount
     from reconciler.core.plan import Change, Plan
     from reconciler.record import Recorder
-
-ENABLED: Final = ("settings", "enabled")
 
 
 class Performer:
@@ -89,6 +87,8 @@ class Performer:
         )
 
     async def _dispatch(self, operation: Operation) -> None:
+        if operation.key in self.writes.plan.stale:
+            raise Stale(self.writes.plan.stale[operation.key])
         match operation.action:
             case Action.CREATE:
                 await self._create(operation)
@@ -115,7 +115,7 @@ class Performer:
     async def _update(self, operation: Operation) -> None:
         change = self.changes[operation.key]
         live = await self.writes.fresh(operation)
-        _check_unchanged(change, operation, live)
+        _check_unchanged(operation, live)
         fields = [field for field in change.fields if field.path[0] == "settings"]
         if change.live is None:  # created by this run: all else was in the create
             fields = [field for field in fields if field.path == ENABLED]
@@ -128,7 +128,7 @@ class Performer:
             raise Failed("it was deleted while it was updated. Plan again.")
         missed = self.writes.record(operation.key, found)
         whole = all(diff.holds(f, found) for f in fields if f.after is not ABSENT)
-        self.writes.given_back(found.id, reseller=False, settings=whole)
+        self.writes.repay(found.id, reseller=False, settings=whole)
         kept = [f.path for f in fields if f.after is ABSENT and not diff.holds(f, found)]
         if kept:
             found = await self._remove(operation, found, kept)
@@ -151,14 +151,14 @@ class Performer:
             return live
         kept = _undeclared(self.changes[operation.key], rest)
         if kept:
-            await self.writes.take(operation, settings=kept)
+            await self.writes.owe(operation, settings=kept)
         enabled: JsonObject = {"enabled": live.document.get("enabled", True)}
         found = live
         for part in (emptied, rest):
             wanted = list(leaves(part))
             if wanted:
                 found = await self._written(operation, {"data": {**enabled, **part}}, wanted)
-        self.writes.given_back(found.id, reseller=False, settings=True)
+        self.writes.repay(found.id, reseller=False, settings=True)
         return found
 
     async def _written(
@@ -188,10 +188,10 @@ class Performer:
         live = await self.writes.fresh(operation)
         if live.reseller != wanted:
             if operation.temporary and not wanted:
-                await self.writes.take(operation, reseller=True)
+                await self.writes.owe(operation, reseller=True)
             live = await self._ranked(operation, wanted=wanted)
         self.writes.record(operation.key, live)
-        self.writes.given_back(live.id, reseller=wanted, settings=False)
+        self.writes.repay(live.id, reseller=wanted, settings=False)
 
     async def _ranked(self, operation: Operation, *, wanted: bool) -> LiveAccount:
         """Promote or demote. Raises: ApiError, Failed."""
@@ -201,7 +201,7 @@ class Performer:
             )
         except Refused:
             if self.writes.live[operation.key].reseller:  # by what was read back after the refusal
-                self.writes.given_back(self.writes.id(operation), reseller=True, settings=False)
+                self.writes.repay(self.writes.id(operation), reseller=True, settings=False)
             raise
         if found is None or found.reseller is not wanted:
             raise Failed(
@@ -210,11 +210,10 @@ class Performer:
         return found
 
     async def _move(self, operation: Operation) -> None:
-        change = self.changes[operation.key]
         current = self.writes.id(operation)
         to = self.writes.target(operation)
         await self.writes.client.get(f"/accounts/{to}")  # a move to nowhere loses the account: 3.9
-        before = change.live.parent_id if change.live else None
+        before = operation.rests_on.get(PARENT)
         parent = await parent_of(self.writes.client, current)
         if parent != to:
             if before is not None and parent != before:
@@ -255,15 +254,10 @@ class Performer:
         return parent
 
     async def _delete(self, operation: Operation) -> None:
-        change = self.changes[operation.key]
         current = self.writes.id(operation)
         live = await self.writes.read(operation.key, current)
         if live is not None:
-            for name in ("name", "realm"):
-                if change.live is not None and live.document.get(name) != change.live.document.get(
-                    name
-                ):
-                    raise Stale(f"its {name} was changed since the plan was made. Plan again.")
+            _check_unchanged(operation, live)
             live = await self.writes.settle(operation, lambda read: read is None)
         attempt = 0
         while live is not None:  # another node of the platform may need a moment to hear of it
@@ -274,7 +268,7 @@ class Performer:
                 )
             await pause(attempt)
             live = await self.writes.read(operation.key, current)
-        self.writes.given_back(current, reseller=True, settings=True)
+        self.writes.repay(current, reseller=True, settings=True)
         await self.writes.recorder.durable(Entry("forget", operation.key))
 
 
@@ -282,25 +276,18 @@ def _below(parent: AccountId | None) -> str:
     return f"below {parent}" if parent else "where the platform does not tell"
 
 
-def _check_unchanged(change: Change, operation: Operation, live: LiveAccount) -> None:
-    """Raises: Stale if the fields that the plan rests on are not as the plan found them."""
-    if change.live is None:
-        return  # created by this run
-    for field in change.fields:
-        if field.path[0] != "settings":
-            continue
-        before = field.before.value if isinstance(field.before, Sensitive) else field.before
-        now = value_at(live.block, field.path)
+def _check_unchanged(operation: Operation, live: LiveAccount) -> None:
+    """Raises: Stale if what the operation rests on is no more as the plan found it."""
+    for path, before in operation.rests_on.items():
+        then = before.value if isinstance(before, Sensitive) else before
+        now = value_at(live.block, path)
         same = (
-            before == now
-            if before is ABSENT or now is ABSENT
-            else diff.same(field.path, before, now)
+            not diff.present(then) and not diff.present(now)
+            if then is ABSENT or now is ABSENT
+            else diff.same(path, then, now)
         )
-        if not same and (diff.present(now) or before is not ABSENT):
-            raise Stale(f"{dotted(field.path)} was changed since the plan was made. Plan again.")
-    then, now = change.live.document.get("enabled"), live.document.get("enabled")
-    if then != now and operation.body is not None:
-        raise Stale("settings.enabled was changed since the plan was made. Plan again.")
+        if not same:
+            raise Stale(f"{dotted(path)} was changed since the plan was made. Plan again.")
 
 
 def _not_kept(change: Change, paths: Sequence[FieldPath]) -> str:

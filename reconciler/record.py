@@ -6,7 +6,6 @@ State is told what was read back, never what was asked for. Source: docs/state.m
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from reconciler.core import diff
 from reconciler.core.state import AccountRecord, Entry, State, fold
 
 if TYPE_CHECKING:
-    from reconciler.backends.backend import Backend
+    from reconciler.backends.backend import StateWriter
     from reconciler.core.live import LiveAccount
     from reconciler.core.plan import Change
     from reconciler.core.values import FieldPath
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 class Recorder:
     """Makes entries durable, those that come together in one go."""
 
-    def __init__(self, backend: Backend, base: State) -> None:
+    def __init__(self, writer: StateWriter, base: State) -> None:
         self.entries: list[Entry] = []
-        self._backend = backend
+        self._writer = writer
         self._base = base
         self._waiting: list[Entry] = []
         self._writing = asyncio.Lock()
@@ -36,27 +35,26 @@ class Recorder:
         self._waiting += entries
 
     async def durable(self, *entries: Entry) -> None:
-        """Keep `entries` and return when they, and all before, are durable. Raises: Unwritable.
-
-        What has begun to be written is written to its end, also for who is cancelled meanwhile:
-        nobody may write beside it.
-        """
+        """Keep `entries` and return when they, and all before, are durable. Raises: Unwritable."""
         self.add(*entries)
+        await asyncio.shield(asyncio.ensure_future(self._write()))
+
+    async def _write(self) -> None:
+        """Write what waits. Goes on if who asked for it is stopped: half a record helps nobody."""
         async with self._writing:
             batch, self._waiting = self._waiting, []
-            if not batch:
-                return
-            self.entries += batch
-            writing = asyncio.ensure_future(
-                asyncio.to_thread(self._backend.journal, self._base, batch)
-            )
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                while not writing.done():
-                    with suppress(asyncio.CancelledError):
-                        await asyncio.wait([writing])
-                raise
+            if batch:
+                self.entries += batch
+                await asyncio.to_thread(self._writer.journal, self._base, batch)
+
+    async def idle(self) -> None:
+        """Wait for a write that goes on although who asked for it was stopped."""
+        async with self._writing:
+            return
+
+    def check(self) -> None:
+        """Make sure that this run may still change anything. Raises: Lost."""
+        self._writer.check()
 
     def state(self) -> State:
         """The state after all that was kept."""

@@ -11,8 +11,10 @@ import asyncio
 import secrets
 import zoneinfo
 from collections.abc import Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -20,12 +22,18 @@ from reconciler import __version__
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.errors import ApiError
 from reconciler.api.refresh import list_again, read_more, refresh
-from reconciler.backends.local import LocalBackend
-from reconciler.config.project import SANDBOX, Project, load, sandbox_file
-from reconciler.core import diff
-from reconciler.core.configuration import Configuration, Invalid, Limits, Removed
-from reconciler.core.plan import Change, Plan, compute, lacking, unread
-from reconciler.core.recovery import candidates, first_record
+from reconciler.backends.backend import open_backend
+from reconciler.config import planfile
+from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
+from reconciler.config.write import rewritten
+from reconciler.core import diff, revive
+from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
+from reconciler.core.digest import difference
+from reconciler.core.live import remembered
+from reconciler.core.plan import Change, Plan, Refusal, compute, lacking, touched, unread
+from reconciler.core.recovery import candidates, first_record, settle
+from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
+from reconciler.core.shapes import nearest
 from reconciler.core.state import Entry, State, Unusable, fold
 from reconciler.core.validate import validate
 from reconciler.core.values import (
@@ -41,9 +49,11 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from reconciler.backends.backend import Backend, StateReader
+    from reconciler.config.write import Rewrite
     from reconciler.core.live import Live
     from reconciler.core.outcome import Event, Outcome
 
@@ -56,7 +66,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says. `allow`: limits raised for this run, by name."""
+    """What the command line says. `allow`: limits raised for this run, by name.
+
+    `refresh`: read the accounts, not only state. `reviewed`: the digest of the one plan that may be
+    applied, if any other must not. `max_age`: seconds that a saved plan may be old.
+    """
 
     variables: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
     targets: frozenset[Key] = frozenset()
@@ -64,6 +78,9 @@ class Options:
     fail_fast: bool = False
     lock_timeout: float = 0.0
     command: str = ""
+    refresh: bool = True
+    reviewed: str = ""
+    max_age: float = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +132,70 @@ def check(project: Project, options: Options) -> Configuration:
     return replace(configuration, warnings=tuple(sorted(diagnostics, key=Diagnostic.sort_key)))
 
 
+def resolve(project: Project, options: Options, key: Key) -> tuple[Configuration, Declared]:
+    """What the files say, and of it one account. Raises: Invalid, Unknown."""
+    configuration = check(project, options)
+    declared = configuration.accounts.get(key)
+    if declared is None:
+        raise Unknown(f"{address(key)} is not declared.{nearest(key, configuration.accounts)}")
+    return configuration, declared
+
+
+def unformatted(project: Project) -> tuple[Rewrite, ...]:
+    """The project's files that are not in canonical layout. Raises: Invalid with all that can't be."""
+    paths, diagnostics = project_files(project)
+    found = []
+    for path in paths:
+        try:
+            rewrite = rewritten(path, name_of(project, path))
+        except Invalid as error:
+            diagnostics += error.diagnostics
+        else:
+            found += [rewrite] if rewrite else []
+    if diagnostics:
+        raise Invalid(diagnostics)
+    return tuple(found)
+
+
 async def plan(project: Project, options: Options, progress: Progress) -> Plan:
     """What `apply` would do now. Sends GETs only, writes nothing.
 
     Raises: Invalid, Unknown, HostMismatch, Unusable, ApiError.
     """
+    return await _plan(project, check(project, options), options, progress)
+
+
+async def plan_to_file(
+    project: Project, options: Options, progress: Progress, path: Path, *, force: bool
+) -> Plan:
+    """The same, and saved in a file to be applied as it is, unless it is refused.
+
+    `force`: over a file that is there. Raises: Unsaved, and what `plan` does.
+    """
+    planfile.check_free(path, force=force)
     configuration = check(project, options)
+    made = await _plan(project, configuration, options, progress)
+    if not made.refusals:
+        making = Making(
+            tool=f"reconciler {__version__}",
+            created=datetime.now(UTC),
+            configuration=configuration_digest(configuration),
+            targets=tuple(sorted(map(address, options.targets))),
+            allow=options.allow,
+            digest_key=secrets.token_hex(32),
+        )
+        text = save(made, making, planfile.seal_key(project.environment))
+        planfile.write(path, text, force=force)
+    return made
+
+
+async def _plan(
+    project: Project, configuration: Configuration, options: Options, progress: Progress
+) -> Plan:
     state = _read(project)
     async with connected(project) as client:
-        live = await _look(project, configuration, state, client, progress)
+        look = _look if options.refresh else _recall
+        live = await look(project, configuration, state, client, progress)
     return _compute(configuration, state, live, options)
 
 
@@ -136,16 +208,32 @@ async def apply(project: Project, options: Options, hooks: Hooks) -> Applied:
 
 
 async def destroy(project: Project, options: Options, hooks: Hooks) -> Applied:
-    """Delete all accounts under management, or the targets: an apply with nothing declared."""
+    """Delete all accounts under management, or the targets and what stands below them.
+
+    An apply with nothing else declared. What is declared and not in state stays away: an
+    interrupted destroy must not be undone.
+    """
     configuration = check(project, options)
-    going = options.targets or _read(project).accounts.keys()
+    state = _read(project)
+    known = state.accounts.keys() | state.intents.keys()
+    going = frozenset(known)
+    if options.targets:
+        going = _with_those_below(options.targets, state)
+        options = replace(options, targets=going)
     command = Source(project.node.file, 1, 1)
-    nothing = replace(
-        configuration,
-        accounts={key: d for key, d in configuration.accounts.items() if key not in going},
-        removed={key: Removed(key, destroy=True, source=command) for key in sorted(going)},
+    staying = {k: d for k, d in configuration.accounts.items() if k in known and k not in going}
+    removed = {key: Removed(key, destroy=True, source=command) for key in sorted(going)}
+    nothing = replace(configuration, accounts=staying, removed=removed, moved=())
+    return await _apply(
+        project, nothing, replace(options, targets=options.targets and going), hooks
     )
-    return await _apply(project, nothing, options, hooks)
+
+
+def _with_those_below(keys: frozenset[Key], state: State) -> frozenset[Key]:
+    """The keys, and those of all accounts in state that stand below them."""
+    ids = {state.accounts[key].id for key in keys & state.accounts.keys()}
+    below = frozenset(key for key, record in state.accounts.items() if record.parent_id in ids)
+    return keys if below <= keys else _with_those_below(keys | below, state)
 
 
 async def _apply(
@@ -155,21 +243,73 @@ async def _apply(
 
     place = backend(project)
     run = uuid4().hex
-    with place.lock(run, options.command, options.lock_timeout):
-        stored = place.read()
+    with place.lock(run, options.command, options.lock_timeout) as writer:
+        stored = writer.read()
         async with connected(project) as client:
-            state = stored or _first_state(project, await _root(project, client))
+            state = stored or _no_state(project)
             live = await _look(project, configuration, state, client, hooks.progress, patient=True)
             made = _compute(configuration, state, live, options)
+            if options.reviewed:
+                made = _as_reviewed(made, options.reviewed, configuration)
             if made.refusals or not hooks.approve(made):
                 return Applied(made, None)
+            if stored is None:
+                made = replace(made, state=_first_state(project, made.root))
             if made.state is not stored:
-                place.save(
-                    made.state
-                )  # and find out that it can be written, before anything is sent
+                writer.save(made.state)
+            writer.journal(made.state, [])  # find out that it can be written, before all is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
-            outcome = await execute(made, client, place, run=run, pace=pace, emit=hooks.emit)
+            outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
     return Applied(made, outcome)
+
+
+def _as_reviewed(made: Plan, reviewed: str, configuration: Configuration) -> Plan:
+    """The plan, refused if it is another than the one with the digest `reviewed`."""
+    known = {*configuration.accounts, *made.state.accounts}
+    different = difference(reviewed, made, known)
+    if different is None:
+        return made
+    detail = f"This is not the plan that was reviewed. {different}"
+    return replace(made, refusals=(*made.refusals, Refusal("plan_digest", detail)))
+
+
+async def apply_file(project: Project, path: Path, options: Options, hooks: Hooks) -> Applied:
+    """Do what a saved plan says, and nothing else. Nobody is asked: it was looked at when it was made.
+
+    Raises: Unfit, Unsaved, Invalid, HostMismatch, Unusable, Unwritable, Locked, ApiError.
+    """
+    from reconciler.execute import Pace, execute
+
+    if project.problems:
+        raise Invalid(project.problems)
+    saved = read_plan(path, project.environment)
+    revive.check(saved, project.url, datetime.now(UTC), timedelta(seconds=options.max_age))
+    configuration = load(project, options.variables)[0] if revive.has_secrets(saved) else None
+    run = uuid4().hex
+    with backend(project).lock(run, options.command, options.lock_timeout) as writer:
+        stored = writer.read()
+        async with connected(project) as client:
+            state = stored or _no_state(project)
+            ids = revive.ids(saved)
+            live = await _found(project, ids, state, client, hooks.progress, patient=True)
+            state = settle(state, live)
+            revive.check_state(saved, state if stored else None, live.root)
+            if stored is None:
+                state = _first_state(project, live.root)
+            made = revive.revived(saved, state, live, configuration)
+            if state is not stored:
+                writer.save(state)
+            pace = Pace(project.settings.concurrency, options.fail_fast)
+            outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
+    return Applied(made, outcome)
+
+
+def read_plan(path: Path, environment: Mapping[str, str]) -> SavedPlan:
+    """A saved plan whose seal is right. Raises: Unfit, Unsaved."""
+    try:
+        return unsealed(planfile.read(path), planfile.seal_key(environment))
+    except Unfit as error:
+        raise Unfit(f"{path}: {error}") from error
 
 
 async def drift(project: Project, options: Options, progress: Progress) -> Drift:
@@ -226,10 +366,10 @@ async def import_account(project: Project, key: Key, text: str, options: Options
     except ValueError as error:
         raise Unknown(f"{error}.") from error
     place = backend(project)
-    with place.lock(uuid4().hex, options.command, options.lock_timeout):
+    with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
         async with connected(project) as client:
             root = await _root(project, client)
-            state = place.read() or _first_state(project, root)
+            state = writer.read() or _first_state(project, root)
             _check_identity(project, state, root)
             live = await refresh(client, root, [wanted], 1, _silent)
         taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
@@ -241,7 +381,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         state = fold(
             state, [Entry("record", key, first_record(account, account.parent_id or root))]
         )
-        place.save(state)
+        writer.save(state)
         return state
 
 
@@ -250,19 +390,21 @@ async def import_account(project: Project, key: Key, text: str, options: Options
 
 def backend(project: Project) -> Backend:
     """Where the project's state is kept. Raises: Invalid."""
-    named = project.settings.state
-    if "://" in named:
-        detail = f"{named.split('://')[0]}:// is not supported yet; give a path."
-        raise Invalid([Diagnostic("error", "An unknown kind of state", detail, path="state")])
-    return LocalBackend(project.directory / named)
+    try:
+        return open_backend(project.settings.state, project.directory, project.environment)
+    except ValueError as error:
+        found = Diagnostic("error", "A wrong place for state", f"{error}.", path="state")
+        raise Invalid([found]) from error
 
 
 def _read(project: Project) -> State:
     """The state, an empty one if there is none yet. Raises: Unusable."""
     reader: StateReader = backend(project)
-    state = reader.read()
-    if state is not None:
-        return state
+    return reader.read() or _no_state(project)
+
+
+def _no_state(project: Project) -> State:
+    """What a plan is made from before there is a state."""
     return State("", 0, f"reconciler {__version__}", project.url, AccountId(""), "", {})
 
 
@@ -313,17 +455,68 @@ async def _look(
     *,
     patient: bool = False,
 ) -> Live:
-    """The live accounts that matter.
+    """The live accounts that matter. Raises: Unusable, Invalid, ApiError."""
+    ids = _named(configuration, state)
+    live = await _found(project, ids, state, client, progress, patient=patient)
+    return await _with_ranks(project, configuration, state, live, client)
 
-    `patient`: list again what an interrupted run may have made, and what is there and not listed;
-    lists lag. Raises: Unusable, Invalid, ApiError, with the address that it is about.
+
+async def _recall(
+    project: Project,
+    configuration: Configuration,
+    state: State,
+    client: Client,
+    progress: Progress,
+) -> Live:
+    """The same, with accounts as state remembers them.
+
+    Read are those that the list does not have, and those that something would be done to.
+    """
+    concurrency = project.settings.concurrency
+    live = await _found(project, set(), state, client, progress)
+    ids = _named(configuration, state)
+    known = {record.id for record in state.accounts.values()} & live.rows.keys()
+    live = await read_more(client, live, sorted(ids - known), concurrency, _silent)
+    live = remembered(configuration, state, live)
+    again = touched(configuration, state, live)
+    kept = {i: account for i, account in live.accounts.items() if i not in again}
+    live = await read_more(client, replace(live, accounts=kept), again, concurrency, _silent)
+    return await _with_ranks(project, configuration, state, live, client)
+
+
+def _named(configuration: Configuration, state: State) -> set[AccountId]:
+    """The accounts in state, and those that are declared by their id."""
+    ids = {record.id for record in state.accounts.values()} | state.owed.keys()
+    return ids | {declared.id for declared in configuration.accounts.values() if declared.id}
+
+
+async def _with_ranks(
+    project: Project, configuration: Configuration, state: State, live: Live, client: Client
+) -> Live:
+    """With what must be known before anything is promoted or demoted."""
+    with _addressed(state):
+        live = replace(live, promoting_allowed=await _may_promote(client))
+        more = unread(configuration, state, live)
+        return await read_more(client, live, more, project.settings.concurrency, _silent)
+
+
+async def _found(
+    project: Project,
+    ids: AbstractSet[AccountId],
+    state: State,
+    client: Client,
+    progress: Progress,
+    *,
+    patient: bool = False,
+) -> Live:
+    """The live accounts `ids`, and those that interrupted creates may have made.
+
+    `patient`: list again what may or must be there, and is not listed: lists lag.
     """
     concurrency = project.settings.concurrency
     root = await _root(project, client)
     _check_identity(project, state, root)
-    ids = {record.id for record in state.accounts.values()} | state.taken.keys()
-    ids |= {declared.id for declared in configuration.accounts.values() if declared.id}
-    try:
+    with _addressed(state):
         live = await refresh(client, root, sorted(ids), concurrency, progress)
         for pause in _LIST_AGAIN if patient else ():
             found = candidates(state, live).values()
@@ -332,19 +525,19 @@ async def _look(
             await asyncio.sleep(pause)
             live = await list_again(client, live)
         made = sorted(i for found in candidates(state, live).values() for i in found)
-        live = await read_more(client, live, made, concurrency, _silent)
-        live = replace(live, promoting_allowed=await _may_promote(client))
-        more = unread(configuration, state, live)
-        return await read_more(client, live, more, concurrency, _silent)
+        return await read_more(client, live, made, concurrency, _silent)
+
+
+@contextmanager
+def _addressed(state: State) -> Iterator[None]:
+    """Give errors of the platform the address of the account that they are about, if it has one."""
+    try:
+        yield
     except ApiError as error:
-        error.address = _address_in(error.path, state)
+        parts = error.path.split("/")
+        keys = (key for key, record in state.accounts.items() if record.id in parts)
+        error.address = next(map(address, keys), None)
         raise
-
-
-def _address_in(path: str, state: State) -> str | None:
-    """The address of the account that a request's path is about, if it has one."""
-    parts = path.split("/")
-    return next((address(key) for key, r in state.accounts.items() if r.id in parts), None)
 
 
 def _silent(_done: int, _all: int) -> None:

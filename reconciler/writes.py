@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.api.errors import ApiError, Limited, NotFound, NotSent, Refused, Unclear
 from reconciler.api.refresh import account
 from reconciler.core.graph import Action, Operation
-from reconciler.core.state import Entry, Taken
+from reconciler.core.state import Entry, Owed
 from reconciler.core.values import (
     AccountId,
     FieldPath,
@@ -68,7 +68,7 @@ class Writes:
         self.live = {c.key: c.live for c in plan.changes if c.live is not None}
         self.ids: dict[str, AccountId] = {}
         self.seen = {live.id: generation(live.revision) for live in self.live.values()}
-        self.taken = dict(plan.state.taken)
+        self.owed = dict(plan.state.owed)
         self.requests: dict[int, str] = {}
 
     def id(self, operation: Operation) -> AccountId:
@@ -90,6 +90,7 @@ class Writes:
             content = {"data": {"to": self.target(operation)}}
         self.sent = True
         for attempt in range(1, TRIES + 1):
+            self.recorder.check()
             try:
                 answer = await self.client.send(
                     operation.method,
@@ -207,33 +208,33 @@ class Writes:
 
     # --- what is taken for the time being ---
 
-    async def take(
+    async def owe(
         self, operation: Operation, *, reseller: bool = False, settings: JsonObject | None = None
     ) -> None:
         """Make durable what is about to be taken from the account and must be given back."""
         current = self.id(operation)
-        before = self.taken.get(current) or Taken(current, operation.key, False, {}, self.run)
-        taken = replace(
+        before = self.owed.get(current) or Owed(current, operation.key, False, {}, self.run)
+        owed = replace(
             before, reseller=before.reseller or reseller, settings=settings or before.settings
         )
-        self.taken[current] = taken
-        await self.recorder.durable(Entry("take", operation.key, taken=taken))
+        self.owed[current] = owed
+        await self.recorder.durable(Entry("owe", operation.key, owed=owed))
 
-    def given_back(self, current: AccountId, *, reseller: bool, settings: bool) -> None:
+    def repay(self, current: AccountId, *, reseller: bool, settings: bool) -> None:
         """Note what the account has again. It need not be durable: what is back is seen to be."""
-        taken = self.taken.get(current)
-        if taken is None:
+        owed = self.owed.get(current)
+        if owed is None:
             return
         left = replace(
-            taken,
-            reseller=taken.reseller and not reseller,
-            settings={} if settings else taken.settings,
+            owed,
+            reseller=owed.reseller and not reseller,
+            settings={} if settings else owed.settings,
         )
-        if left == taken:
+        if left == owed:
             return
-        self.taken[current] = left
+        self.owed[current] = left
         kept = left.reseller or left.settings
-        self.recorder.add(Entry("take" if kept else "give_back", taken.key, taken=left))
+        self.recorder.add(Entry("owe" if kept else "repay", left.key, owed=left))
 
 
 def reveal(body: JsonObject | None) -> JsonObject | None:

@@ -104,15 +104,16 @@ class Declared:
     def origin(self, path: FieldPath) -> tuple[Source, str]:
         """Where the value at `path` of the block comes from, and of what kind that place is.
 
-        The kind: account, default, template NAME, variable NAME, row.
+        The kind: account, default, template NAME, variable NAME (several: with commas), row.
         """
         for layer in reversed(self.layers):
             found = walk(layer.block, path)
             if found is not ABSENT:
-                name = interpolated(found) or ""
-                if name.startswith("row.") and self.row is not None:
+                named = interpolated(found)
+                if any(name.startswith("row.") for name in named) and self.row is not None:
                     return self.row.source, "row"
-                kind = f"variable {name[4:]}" if name.startswith("var.") else layer.origin
+                variables = ", ".join(name[4:] for name in named if name.startswith("var."))
+                kind = f"variable {variables}" if variables else layer.origin
                 return locate(layer.block, path) or self.source, kind
         return self.source, "account"
 
@@ -121,7 +122,8 @@ class Declared:
         for layer in reversed(self.layers):
             found = walk(layer.block, path)
             if found is not ABSENT and path:
-                if self.row is not None and (interpolated(found) or "").startswith("row."):
+                from_row = any(name.startswith("row.") for name in interpolated(found))
+                if self.row is not None and from_row:
                     return self.row.source
                 return locate(layer.block, path, key=key) or self.source
         if path:
@@ -226,8 +228,8 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
 
 
 def seconds(duration: str) -> float:
-    """`500ms`, `30s`, `2m` in seconds. Raises: ValueError."""
-    match = re.fullmatch(r"([0-9]+)(ms|s|m)", duration)
+    """`500ms`, `30s`, `2m`, `24h` in seconds. Raises: ValueError."""
+    match = re.fullmatch(r"([0-9]+)(ms|s|m|h)", duration)
     if match is None:
-        raise ValueError("a duration is a number with ms, s or m: 500ms, 30s, 2m")
-    return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
+        raise ValueError("a duration is a number with ms, s, m or h: 500ms, 30s, 2m, 24h")
+    return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 RESELLER: Final[FieldPath] = ("reseller",)
 PARENT: Final[FieldPath] = ("parent",)
+ENABLED: Final[FieldPath] = ("settings", "enabled")
 
 Side = MaybeJson | Sensitive
 """One side of a change: a value, none, or one that no output may show."""
@@ -132,10 +133,15 @@ def compare(
 
 def creation(declared: Declared) -> tuple[FieldChange, ...]:
     """The fields of an account that does not exist yet, in order of path."""
+    return tuple(field for field in resolved(declared) if field.after is not None)
+
+
+def resolved(declared: Declared) -> tuple[FieldChange, ...]:
+    """Every declared leaf with its value and where that comes from, in order of path; null, too."""
     return tuple(
         _change(path, ABSENT, value, declared.sensitive.get(path), False, declared.origin(path))
         for path, value in sorted(leaves(declared.block))
-        if value is not None and path != ("settings",)
+        if path != ("settings",)
     )
 
 

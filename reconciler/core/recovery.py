@@ -21,10 +21,10 @@ from reconciler.core.values import address, leaves, value_at
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from reconciler.core.configuration import Configuration, Declared
+    from reconciler.core.configuration import Configuration
     from reconciler.core.live import Live, LiveAccount
-    from reconciler.core.state import Intent, State, Taken
-    from reconciler.core.values import AccountId, FieldPath, Key
+    from reconciler.core.state import Intent, Owed, State
+    from reconciler.core.values import AccountId, Key
 
 _SLACK: Final = 2
 """Seconds by which the clocks of two of the platform's nodes may differ."""
@@ -43,11 +43,16 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """State with what is clear by now, the rest of it per account, and all of it in words."""
+    """State with what is clear by now, and the rest of it.
+
+    `unfinished`: all of it in words. `owed`: what accounts are still to get back. `moot`: what they
+    are not to get back any more, since the YAML says otherwise.
+    """
 
     state: State
-    owed: Mapping[AccountId, tuple[FieldChange, ...]]
     unfinished: tuple[Unfinished, ...]
+    owed: Mapping[AccountId, tuple[FieldChange, ...]]
+    moot: tuple[Owed, ...]
 
 
 def candidates(state: State, live: Live) -> dict[Key, list[AccountId]]:
@@ -73,28 +78,49 @@ def candidates(state: State, live: Live) -> dict[Key, list[AccountId]]:
     }
 
 
-def recover(configuration: Configuration, state: State, live: Live) -> Recovery:
-    """How to go on from where an earlier run ended. The candidates have been read."""
+def settle(state: State, live: Live) -> State:
+    """State with what is clear by what is live alone. The candidates have been read."""
     entries: list[Entry] = []
-    unfinished: list[Unfinished] = []
-    for key, ids in candidates(state, live).items():
-        declared = configuration.accounts.get(key)
-        if declared is not None and declared.id is not None:
-            continue  # which one it is was decided by hand; taking it in settles this
-        accounts = [live.accounts[i] for i in ids if i in live.accounts]
-        found = _made(state.intents[key], accounts)
-        unfinished.append(found)
-        if not found.doubtful:
-            entries.append(_settled(state.intents[key], accounts))
+    for intent, accounts in _creates(state, live):
+        if not accounts:
+            entries.append(Entry("settle", intent.key))
+        elif _clear(intent, accounts):
+            record = first_record(accounts[0], intent.parent_id)
+            entries.append(Entry("record", intent.key, record))
+    back = (owed for owed in _debts(state) if not any(_missing(owed, live)))
+    entries += [Entry("repay", owed.key, owed=owed) for owed in back]
+    return fold(state, entries)
+
+
+def recover(configuration: Configuration, state: State, live: Live) -> Recovery:
+    """How to go on from where an earlier run ended."""
+    settled = settle(state, live)
+    decided = {declared.key for declared in configuration.accounts.values() if declared.id}
+    unfinished = [
+        _made(intent, accounts)
+        for intent, accounts in _creates(state, live)
+        if _clear(intent, accounts) or not accounts or intent.key not in decided
+    ]
     owed: dict[AccountId, tuple[FieldChange, ...]] = {}
-    for taken in sorted(state.taken.values(), key=lambda each: each.id):
-        fields = tuple(_owed(taken, configuration, state, live))
+    moot = []
+    for debt in _debts(settled):
+        fields = tuple(_still_owed(debt, configuration, settled, live))
         if fields:
-            owed[taken.id] = fields
-            unfinished.append(_in_words(taken, fields))
+            owed[debt.id] = fields
+            unfinished.append(_in_words(debt, fields))
         else:
-            entries.append(Entry("give_back", taken.key, taken=taken))
-    return Recovery(fold(state, entries), owed, tuple(unfinished))
+            moot.append(debt)
+    return Recovery(settled, tuple(unfinished), owed, tuple(moot))
+
+
+def _creates(state: State, live: Live) -> Iterator[tuple[Intent, list[LiveAccount]]]:
+    """Each create whose end is not known, with the accounts that it may have made."""
+    for key, ids in candidates(state, live).items():
+        yield state.intents[key], [live.accounts[i] for i in ids if i in live.accounts]
+
+
+def _debts(state: State) -> list[Owed]:
+    return sorted(state.owed.values(), key=lambda owed: owed.id)
 
 
 # --- creates ---------------------------------------------------------------------------------
@@ -107,7 +133,7 @@ def _made(intent: Intent, accounts: Sequence[LiveAccount]) -> Unfinished:
     if not accounts:
         detail = f"{what}; no such account is there."
         return Unfinished(intent.key, Action.CREATE, found, detail)
-    if len(accounts) == 1 and fits(intent, accounts[0]):
+    if _clear(intent, accounts):
         detail = f"{what}; it made {accounts[0].id}, which is taken into state."
         return Unfinished(intent.key, Action.CREATE, found, detail)
     shown = ", ".join(f"{a.id} ({a.name}, below {a.parent_id})" for a in accounts)
@@ -124,10 +150,9 @@ def fits(intent: Intent, account: LiveAccount) -> bool:
     return placed and (not account.created or account.created >= intent.since - _SLACK)
 
 
-def _settled(intent: Intent, accounts: Sequence[LiveAccount]) -> Entry:
-    if not accounts:
-        return Entry("settle", intent.key)
-    return Entry("record", intent.key, first_record(accounts[0], intent.parent_id))
+def _clear(intent: Intent, accounts: Sequence[LiveAccount]) -> bool:
+    """Whether exactly one account is there, and is surely the one that the create made."""
+    return len(accounts) == 1 and fits(intent, accounts[0])
 
 
 def first_record(live: LiveAccount, parent: AccountId) -> AccountRecord:
@@ -146,36 +171,39 @@ def first_record(live: LiveAccount, parent: AccountId) -> AccountRecord:
 # --- what was taken --------------------------------------------------------------------------
 
 
-def _owed(
-    taken: Taken, configuration: Configuration, state: State, live: Live
-) -> Iterator[FieldChange]:
-    """The fields, rank included, that the account is still to get back."""
-    account = live.accounts.get(taken.id)
+def _missing(owed: Owed, live: Live) -> Iterator[FieldChange]:
+    """The fields, rank included, that the account does not have again. A gone account misses nothing."""
+    account = live.accounts.get(owed.id)
     if account is None:
         return
-    key = next((key for key, r in state.accounts.items() if r.id == taken.id), None)
-    declared = next(
-        (d for d in configuration.accounts.values() if d.key == key or d.id == taken.id), None
-    )
-    # A rank that left the YAML after `true` is not to come back.
-    left = declared is not None and key is not None and state.accounts[key].applied.get("reseller")
-    if taken.reseller and not account.reseller and not left and not _says(declared, RESELLER):
+    if owed.reseller and not account.reseller:
         yield FieldChange(RESELLER, "change", before=False, after=True)
-    for path, value in leaves({"settings": taken.settings}):
+    for path, value in leaves({"settings": owed.settings}):
         found = value_at(account.block, path)
-        if path != ("settings",) and not present(found) and not _says(declared, path):
+        if path != ("settings",) and not present(found):
             yield FieldChange(path, "add", found, value)
 
 
-def _says(declared: Declared | None, path: FieldPath) -> bool:
-    return declared is not None and declares(declared, path)
+def _still_owed(
+    owed: Owed, configuration: Configuration, state: State, live: Live
+) -> Iterator[FieldChange]:
+    """What the account is to get back: all that it misses, but for what the YAML says."""
+    key = next((key for key, r in state.accounts.items() if r.id == owed.id), None)
+    declared = next(
+        (d for d in configuration.accounts.values() if d.key == key or d.id == owed.id), None
+    )
+    applied = state.accounts[key].applied if key is not None else {}
+    for field in _missing(owed, live):
+        said = declared is not None and declares(declared, field.path)
+        # A rank that left the YAML after `true` is not to come back.
+        left = field.path == RESELLER and declared and applied.get("reseller") is True
+        if not said and not left:
+            yield field
 
 
-def _in_words(taken: Taken, fields: Sequence[FieldChange]) -> Unfinished:
+def _in_words(owed: Owed, fields: Sequence[FieldChange]) -> Unfinished:
     rank = any(field.path == RESELLER for field in fields)
     what = "its rank as a reseller" if rank else "fields"
-    detail = (
-        f"an interrupted run took {what} from {taken.id} for the time being; it gets that back."
-    )
+    detail = f"an interrupted run took {what} from {owed.id} for the time being; it gets that back."
     action = Action.DEMOTE if rank else Action.UPDATE
-    return Unfinished(taken.key, action, (taken.id,), detail)
+    return Unfinished(owed.key, action, (owed.id,), detail)

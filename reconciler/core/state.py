@@ -40,6 +40,10 @@ SENSITIVE: Final = "$sensitive"
 
 _CHECKSUM: Final = b'\n  "checksum": "'
 _DIGITS: Final = 64
+_ACCOUNTS: Final = b'{\n  "accounts": {'
+_ACCOUNT_END: Final = b"\n    }"
+_ACCOUNTS_END: Final = b'\n  },\n  "api": '
+"""The text's layout, which the checksum vouches for. In a string a line's end is escaped."""
 
 
 class Unusable(Exception):
@@ -82,7 +86,7 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Owed:
     """What a run took from an account for the time being, and is to give back.
 
     `reseller`: its rank. `settings`: fields that stood beside one that could not be removed alone;
@@ -100,8 +104,9 @@ class Taken:
 class State:
     """All accounts under management. `api_url` and `root` say on which platform.
 
-    `intents`: creates that were begun, by key. `taken`: what is to be given back, by account. Both
-    are empty unless a run is under way or was interrupted.
+    `intents`: creates that were begun, by key. `owed`: what is to be given back, by account. Both are
+    empty unless a run is under way or was interrupted. `applied_plan`: the seal of the saved plan
+    that was applied last.
     """
 
     lineage: str
@@ -112,7 +117,8 @@ class State:
     digest_key: str
     accounts: Mapping[Key, AccountRecord]
     intents: Mapping[Key, Intent] = field(default_factory=dict)
-    taken: Mapping[AccountId, Taken] = field(default_factory=dict)
+    applied_plan: str = ""
+    owed: Mapping[AccountId, Owed] = field(default_factory=dict)
 
     def digest(self, value: JsonValue) -> str:
         """A keyed digest of a sensitive value: enough to see that it changed."""
@@ -120,7 +126,7 @@ class State:
         return hmac.new(bytes.fromhex(self.digest_key), text, hashlib.sha256).hexdigest()
 
 
-Kind = Literal["record", "forget", "intend", "settle", "take", "give_back"]
+Kind = Literal["record", "forget", "intend", "settle", "owe", "repay", "take"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +135,25 @@ class Entry:
 
     `record`: what is true of the account now. `forget`: it is out of state. `intend`: a create
     is about to be sent. `settle`: that create is known not to have happened, or is recorded.
-    `take`: something is about to be taken from an account for the time being. `give_back`: it has it
-    again, or is not to have it any more.
+    `owe`: something is about to be taken from an account for the time being. `repay`: it has that
+    again, or is not to have it any more. `take`: the saved plan with that seal is being applied; it
+    has no key.
     """
 
     kind: Kind
     key: Key
     record: AccountRecord | None = None
     intent: Intent | None = None
-    taken: Taken | None = None
+    seal: str = ""
+    owed: Owed | None = None
 
 
 def fold(state: State, entries: Sequence[Entry]) -> State:
     """The state after `entries`, with the next serial. Without any, the same state."""
     if not entries:
         return state
-    accounts, intents, taken = dict(state.accounts), dict(state.intents), dict(state.taken)
+    accounts, intents, owed = dict(state.accounts), dict(state.intents), dict(state.owed)
+    applied_plan = state.applied_plan
     for entry in entries:
         match entry:
             case Entry(kind="record", record=AccountRecord() as record):
@@ -154,16 +163,16 @@ def fold(state: State, entries: Sequence[Entry]) -> State:
                 accounts.pop(entry.key, None)
             case Entry(kind="intend", intent=Intent() as intent):
                 intents[entry.key] = intent
-            case Entry(kind="take", taken=Taken() as found):
-                taken[found.id] = found
-            case Entry(kind="give_back", taken=Taken() as found):
-                taken.pop(found.id, None)
+            case Entry(kind="owe", owed=Owed() as found):
+                owed[found.id] = found
+            case Entry(kind="repay", owed=Owed() as found):
+                owed.pop(found.id, None)
+            case Entry(kind="take"):
+                applied_plan = entry.seal
             case _:
                 intents.pop(entry.key, None)
-    if (accounts, intents, taken) == (state.accounts, state.intents, state.taken):
-        return state
-    serial = state.serial + 1
-    return replace(state, serial=serial, accounts=accounts, intents=intents, taken=taken)
+    after = replace(state, accounts=accounts, intents=intents, owed=owed, applied_plan=applied_plan)
+    return state if after == state else replace(after, serial=state.serial + 1)
 
 
 # --- what an apply may claim -----------------------------------------------------------------
@@ -207,6 +216,16 @@ def applied_leaves(record: AccountRecord) -> dict[FieldPath, JsonValue]:
 
 def dump(state: State) -> bytes:
     """The state as text: sorted, indented, with a checksum over every byte of it."""
+    return dump_document(state_json(state))
+
+
+def parse(text: bytes) -> State:
+    """Read what `dump` wrote. Raises: Unusable, with what is wrong and what to do."""
+    return state_from(parse_document(text))
+
+
+def state_json(state: State) -> JsonObject:
+    """The state as JSON, without the checksum of its text."""
     document: JsonObject = {
         "format": FORMAT,
         "lineage": state.lineage,
@@ -214,26 +233,23 @@ def dump(state: State) -> bytes:
         "tool": state.tool,
         "api": {"url": state.api_url, "root": state.root},
         "digest_key": state.digest_key,
-        "checksum": "0" * _DIGITS,
         "accounts": {key: record_json(record) for key, record in state.accounts.items()},
         "intents": {key: intent_json(intent) for key, intent in state.intents.items()},
     }
-    if state.taken:
-        document["taken"] = {found.id: taken_json(found) for found in state.taken.values()}
-    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    text = orjson.dumps(document, option=options)
-    at = text.index(_CHECKSUM) + len(_CHECKSUM)
-    digest = hashlib.sha256(text).hexdigest().encode()
-    return text[:at] + digest + text[at + _DIGITS :]
+    if state.owed:
+        document["owed"] = {found.id: owed_json(found) for found in state.owed.values()}
+    if state.applied_plan:
+        document["applied_plan"] = state.applied_plan
+    return document
 
 
-def parse(text: bytes) -> State:
-    """Read what `dump` wrote. Raises: Unusable, with what is wrong and what to do."""
-    document = _verified(text)
-    if document.get("format") != FORMAT:
-        _unusable(
-            f"its format is {document.get('format')!r}; this version reads {FORMAT}. Upgrade the tool"
-        )
+def fingerprint(state: State) -> str:
+    """A digest of all that is in the state. A run that is under way makes two of one serial."""
+    return hashlib.sha256(dump(state)).hexdigest()
+
+
+def state_from(document: JsonObject) -> State:
+    """Read what `state_json` wrote. Raises: Unusable."""
     try:
         api = _object(document["api"])
         return State(
@@ -249,20 +265,41 @@ def parse(text: bytes) -> State:
             intents={
                 _key(k): intent_from(_object(v)) for k, v in _object(document["intents"]).items()
             },
-            taken={
-                account_id(k): taken_from(_object(v))
-                for k, v in _object(document.get("taken", {})).items()
+            applied_plan=_string(document.get("applied_plan", "")),
+            owed={
+                account_id(k): owed_from(_object(v))
+                for k, v in _object(document.get("owed", {})).items()
             },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unusable(f"it is no state of this tool ({error})") from error
 
 
+def dump_document(document: JsonObject) -> bytes:
+    """A document as text, with a checksum over every byte of it."""
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    text = orjson.dumps(document | {"checksum": "0" * _DIGITS}, option=options)
+    at = text.rindex(_CHECKSUM) + len(_CHECKSUM)
+    view = memoryview(text)  # hundreds of megabytes, perhaps: copied once and no more
+    return b"".join((view[:at], _digest(text, at), view[at + _DIGITS :]))
+
+
+def parse_document(text: bytes) -> JsonObject:
+    """Read what `dump_document` wrote. Raises: Unusable, with what is wrong and what to do."""
+    document = _verified(text)
+    del document["checksum"]
+    if document.get("format") != FORMAT:
+        _unusable(
+            f"its format is {document.get('format')!r}; this version reads {FORMAT}. Upgrade the tool"
+        )
+    return document
+
+
 def _verified(text: bytes) -> JsonObject:
     """The document, after its checksum was found right."""
     if not text.strip():
         _unusable("it is empty")
-    at = text.find(_CHECKSUM) + len(_CHECKSUM)
+    at = text.rfind(_CHECKSUM) + len(_CHECKSUM)
     if at < len(_CHECKSUM):
         try:
             newer = _object(orjson.loads(text)).get("format")
@@ -271,13 +308,43 @@ def _verified(text: bytes) -> JsonObject:
         if isinstance(newer, int) and newer > FORMAT:
             _unusable(f"its format is {newer}; this version reads {FORMAT}. Upgrade the tool")
         _unusable("it has no checksum: it is cut off, or no state of this tool")
-    blank = text[:at] + b"0" * _DIGITS + text[at + _DIGITS :]
-    if hashlib.sha256(blank).hexdigest().encode() != text[at : at + _DIGITS]:
+    if _digest(text, at) != text[at : at + _DIGITS]:
         _unusable("its checksum is wrong: it was damaged, cut off or edited")
     try:
+        return _loaded(text)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise Unusable(f"it is no JSON of this tool ({error})") from error
+
+
+def _loaded(text: bytes) -> JsonObject:
+    """The document that `dump_document` wrote: its accounts one by one.
+
+    Most accounts are on the platform as they were declared. What is said twice is kept once, and
+    forgotten before the next account is read: that halves the memory of a large state.
+    """
+    end = text.rfind(_ACCOUNTS_END)
+    if not text.startswith(_ACCOUNTS) or end < 0:
         return _object(orjson.loads(text))
-    except (orjson.JSONDecodeError, TypeError) as error:
-        raise Unusable(f"it is no JSON ({error})") from error
+    document = _object(orjson.loads(_ACCOUNTS + text[end:]))
+    accounts = _object(document["accounts"])
+    at = len(_ACCOUNTS)
+    while at < end:
+        stop = text.index(_ACCOUNT_END, at) + len(_ACCOUNT_END)
+        for key, account in orjson.loads(b"{%s}" % text[at:stop]).items():
+            if account["observed"] == account["applied"]:
+                account["observed"] = account["applied"]
+            accounts[key] = account
+        at = stop + len(b",")
+    return document
+
+
+def _digest(text: bytes, at: int) -> bytes:
+    """SHA-256 of the text with zeros at the checksum's own place."""
+    view = memoryview(text)
+    found = hashlib.sha256(view[:at])
+    found.update(b"0" * _DIGITS)
+    found.update(view[at + _DIGITS :])
+    return found.hexdigest().encode()
 
 
 def _unusable(reason: str) -> NoReturn:
@@ -340,20 +407,20 @@ def intent_from(document: JsonObject) -> Intent:
     )
 
 
-def taken_json(taken: Taken) -> JsonObject:
+def owed_json(owed: Owed) -> JsonObject:
     """What was taken, as JSON."""
     return {
-        "id": taken.id,
-        "key": taken.key,
-        "reseller": taken.reseller,
-        "settings": taken.settings,
-        "run": taken.run,
+        "id": owed.id,
+        "key": owed.key,
+        "reseller": owed.reseller,
+        "settings": owed.settings,
+        "run": owed.run,
     }
 
 
-def taken_from(document: JsonObject) -> Taken:
-    """Read what `taken_json` wrote. Raises: KeyError, TypeError, ValueError."""
-    return Taken(
+def owed_from(document: JsonObject) -> Owed:
+    """Read what `owed_json` wrote. Raises: KeyError, TypeError, ValueError."""
+    return Owed(
         id=account_id(document["id"]),
         key=_string(document["key"]),
         reseller=document["reseller"] is True,
@@ -369,24 +436,28 @@ def entry_json(entry: Entry) -> JsonObject:
         document["record"] = record_json(entry.record)
     if entry.intent is not None:
         document["intent"] = intent_json(entry.intent)
-    if entry.taken is not None:
-        document["taken"] = taken_json(entry.taken)
+    if entry.owed is not None:
+        document["owed"] = owed_json(entry.owed)
+    if entry.kind == "take":
+        document["seal"] = entry.seal
     return document
 
 
 def entry_from(document: JsonObject) -> Entry:
     """Read what `entry_json` wrote. Raises: KeyError, TypeError, ValueError."""
     kind = document["kind"]
+    if kind == "take":
+        return Entry("take", "", seal=_string(document["seal"]))
     if kind not in get_args(Kind):
         raise ValueError(f"an unknown kind of entry, {kind!r}")
-    taken = taken_from(_object(document["taken"])) if "taken" in document else None
+    owed = owed_from(_object(document["owed"])) if "owed" in document else None
     key = _string(document["key"])
     return Entry(
         cast("Kind", kind),
-        key if taken else _key(key),
+        key if owed else _key(key),
         record_from(_object(document["record"])) if "record" in document else None,
         intent_from(_object(document["intent"])) if "intent" in document else None,
-        taken,
+        owed=owed,
     )
 
 

@@ -6,22 +6,27 @@ from collections.abc import Callable
 from signal import Signals
 from typing import TYPE_CHECKING, Final
 
+from reconciler.core.danger import dangers
 from reconciler.core.diff import present, shield
+from reconciler.core.diff import resolved as fields_of
 from reconciler.core.graph import Action
 from reconciler.core.values import ROOT, address, dotted, leaves
-from reconciler.render.jsondoc import ORDER
+from reconciler.render.jsondoc import ORDER, variables_in
 from reconciler.render.safe import terminal, value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from reconciler.core.configuration import Declared
+    from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange
     from reconciler.core.live import LiveAccount
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan
+    from reconciler.core.saved import SavedPlan
     from reconciler.core.state import State
-    from reconciler.core.values import Diagnostic
+    from reconciler.core.values import Diagnostic, Key
+    from reconciler.core.variables import Variable
 
 Paint = Callable[[str, str], str]
 """(style, text) -> text; the styles are those of `_ANSI`."""
@@ -54,6 +59,7 @@ _COUNTED: Final = (
     Action.DELETE,
 )
 _WIDTH: Final = 50
+_WIDE: Final = 80
 
 
 def plain(_style: str, text: str) -> str:
@@ -67,7 +73,7 @@ def coloured(style: str, text: str) -> str:
 
 
 def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
-    """A plan: what was left open, each change with its fields, what must not happen, and the sum."""
+    """A plan: what was left open, each change with its fields, what is refused or dangerous, the sum."""
     lines = [f"  {address(u.key)}: {terminal(u.detail)}" for u in plan.unfinished if not u.doubtful]
     if lines:
         lines = [paint("bold", "Left open by an interrupted run:"), *lines, ""]
@@ -86,15 +92,54 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
     )
     for key in temporary:
         lines.append(f"  {address(key)} will be demoted and promoted again (temporary)")
+    lines += _summary(plan, paint)
+    return "\n".join(lines) + "\n"
+
+
+def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
+    """The end of a plan: whatever its length, what matters most stands there."""
     if plan.refusals:
-        lines += ["", paint("bold", "Refused:")]
-        lines += [paint("remove", f"  {r.rule}: {terminal(r.detail)}") for r in plan.refusals]
+        yield from ("", paint("bold", "Refused:"))
+        for refusal in plan.refusals:
+            yield paint("remove", f"  {refusal.rule}: {terminal(refusal.detail)}")
+    if dangerous := dangers(plan):
+        names = {change.key: change.name for change in plan.changes}
+        yield from ("", paint("bold", "Dangerous:"))
+        for danger in dangerous:
+            yield paint("remove", f"  {_danger(danger, names)}")
     if plan.changes:
         sums = ", ".join(f"{plan.count(action)} to {action}" for action in ORDER)
-        lines.append(paint("bold", f"Plan: {sums}."))
+        yield paint("bold", f"Plan: {sums}.")
     elif not plan.refusals:
-        lines.append(f"No changes. {plan.unchanged} accounts match their declarations.")
-    return "\n".join(lines) + "\n"
+        yield f"No changes. {plan.unchanged} accounts match their declarations."
+    if not plan.refreshed:
+        yield "Not refreshed: what was changed outside since the last apply is not known."
+
+
+def _danger(danger: Danger, names: Mapping[Key, str]) -> str:
+    """One dangerous change, in a line of its own."""
+    label = address(danger.key)
+    if danger.key in names:
+        label += f" ({terminal(names[danger.key])})"
+    if danger.field is not None:
+        return f"{label}: {_leaf(danger.field)}"
+    again = " and promoted again (temporary)" if danger.temporary else ""
+    return f"{label}: will be {_DONE[Action(danger.what)]}{again}"
+
+
+def made(saved: SavedPlan) -> str:
+    """Where a saved plan comes from."""
+    state = f"state {saved.lineage}, serial {saved.serial}" if saved.lineage else "no state yet"
+    lines = [
+        f"Saved plan, made {saved.created.isoformat()} by {saved.tool}.",
+        f"For {saved.endpoint}, root account {saved.root}, {state}.",
+        f"Configuration {saved.configuration}.",
+    ]
+    if saved.targets:
+        lines.append(f"Only {', '.join(saved.targets)}.")
+    if saved.allow:
+        lines.append(f"Allowed: {', '.join(f'{k}={v}' for k, v in sorted(saved.allow.items()))}.")
+    return "".join(f"{terminal(line)}\n" for line in lines)
 
 
 def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
@@ -162,6 +207,30 @@ def step(result: Result) -> str:
     return f"{address(result.key)}: {word}{f' ({result.id})' if result.id else ''}"
 
 
+def resolved(declared: Declared, variables: Mapping[str, Variable]) -> str:
+    """An account as it is declared, all layers merged: a line a leaf, and where its value comes from."""
+    fields = fields_of(declared)
+    texts = [f"  {terminal(dotted(field.path))}: {value(field.after)}" for field in fields]
+    width = min(max(map(len, texts), default=0), _WIDE)
+    lines = [
+        f"{text:<{width}}  # {_from(field, variables)}"
+        for text, field in zip(texts, fields, strict=True)
+    ]
+    known = f", id {declared.id}" if declared.id else ""
+    return "\n".join([f"{declared.address}, below {declared.parent}{known}", *lines]) + "\n"
+
+
+def _from(field: FieldChange, variables: Mapping[str, Variable]) -> str:
+    """`accounts/acme.yaml:9: template retail`; of a variable also where it is declared, and what gave it."""
+    place = f"{field.source.file}:{field.source.line}: " if field.source else ""
+    given = "".join(
+        f"; {name} of {variable.source.file}:{variable.source.line}, given by {variable.given_by}"
+        for name in variables_in(field.origin)
+        if (variable := variables[name]).source is not None
+    )
+    return terminal(f"{place}{field.origin}{given}")
+
+
 def diagnostic(found: Diagnostic) -> str:
     """`file:line:column: address: field: what was found, what is allowed, what to do`."""
     place = [str(found.source)] if found.source else []
@@ -223,19 +292,22 @@ def _change(change: Change, paint: Paint) -> Iterator[str]:
     words = ", ".join(_DONE[action] for action in change.actions)
     label = f"{change.address} ({terminal(change.name)})"
     style = _STYLE.get(change.actions[0], "change")
-    why = f"  ({change.reason})" if change.drift and change.live is None else ""
+    again = change.drift and Action.CREATE in change.actions
+    why = f"  ({change.reason})" if again else ""
     yield f"  {paint('bold', f'{label:<{_WIDTH}}')} will be {paint(style, words)}{why}"
     for field in change.fields:
         yield _field(field, paint, note=True)
 
 
 def _field(field: FieldChange, paint: Paint, *, note: bool) -> str:
+    outside = "  (changed outside)" if note and field.drift else ""
+    return paint(field.op, f"    {_leaf(field)}") + outside
+
+
+def _leaf(field: FieldChange) -> str:
     before, after = value(field.before), value(field.after)
     text = {"add": after, "change": f"{before} -> {after}", "remove": before}[field.op]
-    outside = "  (changed outside)" if note and field.drift else ""
-    return (
-        paint(field.op, f"    {_SIGNS[field.op]} {terminal(dotted(field.path))}: {text}") + outside
-    )
+    return f"{_SIGNS[field.op]} {terminal(dotted(field.path))}: {text}"
 
 
 def _unmanaged(declared: Declared, live: LiveAccount, paint: Paint) -> Iterator[str]:
