@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -288,27 +287,6 @@ def test_after_kill_9_one_plain_apply_converges(
 
 def struck(world: World, number: int) -> bool:
     return world.platform.faults.matches() >= number
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_in_good_order(
-    release: World, project: Project, number: signal.Signals
-) -> None:
-    project.declare(a_small_tree())
-    release.fault(method="PUT", path="^/accounts/.*", nth=3, delay_ms=300)
-    with project.start("apply", "--auto-approve", "--parallelism", "1") as process:
-        wait_for(lambda: struck(release, 3))
-        process.send_signal(number)
-        out, err = process.communicate(timeout=20)
-    assert process.returncode == 128 + number
-    made = len(release.records())
-    assert 0 < made < len(a_small_tree())
-    assert f"{made} created".encode() in out
-    assert b"the run was stopped before" in out
-    assert b"created" in err
-    assert len(project.state()["accounts"]) == made
-    assert project.apply().code == 0
-    assert project.plan().code == 0
 
 
 # --- a connection that the server closed ---

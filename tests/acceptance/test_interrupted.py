@@ -152,7 +152,9 @@ def an_account_with_strange_fields(world: World, project: Project, **declared: J
     project.declare({"acme": {"call_recording": fields, "language": "en-us"}})
     project.settle()
     world.patch("acme", call_recording={"account": {"any": {"any": RECORDING}}})
-    kept: JsonObject = {"call_recording": {"account": {"any": {"any": declared}}}} if declared else {}
+    kept: JsonObject = (
+        {"call_recording": {"account": {"any": {"any": declared}}}} if declared else {}
+    )
     project.declare({"acme": {**kept, "language": "de-de"}})
 
 
