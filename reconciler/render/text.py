@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from signal import Signals
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.danger import dangers
@@ -72,8 +73,10 @@ def coloured(style: str, text: str) -> str:
 
 
 def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
-    """A plan: each change with its fields, what must not happen, what is dangerous, and the sum."""
-    lines: list[str] = []
+    """A plan: what was left open, each change with its fields, what is refused or dangerous, the sum."""
+    lines = [f"  {address(u.key)}: {terminal(u.detail)}" for u in plan.unfinished if not u.doubtful]
+    if lines:
+        lines = [paint("bold", "Left open by an interrupted run:"), *lines, ""]
     for change in plan.changes:
         lines += _change(change, paint)
         if unmanaged and change.declared is not None and change.live is not None:
@@ -172,9 +175,19 @@ def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:
     word = "complete" if outcome.succeeded else "incomplete"
     tail = f", {skipped} skipped" if skipped else ""
     lines.append(paint("bold", f"Apply {word}: {', '.join(sums)}, {failed} failed{tail}."))
-    if not outcome.succeeded:
-        lines.append("State says what was done. Apply again to go on.")
+    lines += _what_next(outcome)
     return "\n".join(lines) + "\n"
+
+
+def _what_next(outcome: Outcome) -> Iterator[str]:
+    """What to do after an apply that did not do everything."""
+    statuses = {result.status for result in outcome.results}
+    if outcome.signal is not None:
+        yield f"Interrupted by {Signals(outcome.signal).name}: nothing more was begun."
+    if statuses & {"failed", "stale"}:
+        yield "What went wrong is said above, with what to do about it."
+    if not outcome.succeeded:
+        yield "State says what was done. Apply again: it goes on from here."
 
 
 def _failure(result: Result) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -99,6 +100,10 @@ class World:
         """Change an account behind the tool's back; it stays as enabled as it is."""
         record = self.account(name)
         self.call("PATCH", f"/accounts/{record.id}", {"enabled": record.enabled, **fields})
+
+    def promote(self, name: str) -> None:
+        """Make an account a reseller behind the tool's back."""
+        self.call("PUT", f"/accounts/{self.account(name).id}/reseller", {}, expect=201)
 
     def records(self) -> list[Record]:
         """All accounts below the root."""
@@ -205,6 +210,14 @@ def a_block(key: str, fields: JsonObject) -> JsonObject:
 
 LEFT_OUT: Final = "(left out)"
 """Stands for a field that `a_block` would give of itself and must not."""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something has happened, and not for ever."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
 
 
 @contextmanager

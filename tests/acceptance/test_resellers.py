@@ -108,7 +108,7 @@ def test_promoting_above_a_declared_reseller_demotes_it_for_the_time_being(
     assert project.plan().code == 0
 
 
-def test_a_reseller_that_nobody_declared_is_not_demoted_for_a_moment_either(
+def test_a_reseller_that_nobody_declared_is_demoted_for_a_moment_if_that_is_allowed(
     world: World, project: Project
 ) -> None:
     project.declare({"top": {}})
@@ -116,10 +116,20 @@ def test_a_reseller_that_nobody_declared_is_not_demoted_for_a_moment_either(
     stranger = world.create("stranger", world.account("top").id)
     world.call("PUT", f"/accounts/{stranger}/reseller", {}, expect=201)
     redeclared(project, world, {"top": {"reseller": True}})
-    refused = project.apply(*EVERYTHING)
+    refused = project.apply()
     assert refused.code == 3
-    assert "undeclared_reseller" in refused.out
+    assert "--allow reparent" in refused.out
+    assert f"accounts.{stranger} will be demoted and promoted again (temporary)" in refused.out
     assert world.writes == []
+    assert project.apply("--allow", "reparent").code == 0
+    assert world.calls() == [
+        ("DELETE", "stranger/reseller"),
+        ("PUT", "top/reseller"),
+        ("PUT", "stranger/reseller"),
+    ]
+    assert world.resellers() == ["stranger", "top"]
+    assert "taken" not in project.state()
+    assert project.plan().code == 0
 
 
 def test_a_token_that_may_not_promote_is_found_out_before_anything_is_sent(
