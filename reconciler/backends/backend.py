@@ -169,4 +169,13 @@ def open_backend(
         from reconciler.backends.local import LocalBackend
 
         return LocalBackend(directory / named, codec, timing)
-    raise ValueError(f"{scheme}:// is not supported; give a path")
+    if scheme in ("s3", "gs", "az"):
+        try:
+            from reconciler.backends.objects import open_objects
+            from reconciler.backends.objectstore import ObjectStoreBackend
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{scheme}:// needs {error.name}: pip install 'reconciler[objectstore]'"
+            ) from error
+        return ObjectStoreBackend(*open_objects(named, environment), codec, timing)
+    raise ValueError(f"{scheme}:// is not supported; give a path, or s3://, gs:// or az://")
