@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from reconciler.sandbox.app import Platform
-from reconciler.sandbox.options import BASE_PATH, ROOT_ID, SandboxOptions
+from reconciler.sandbox.options import BASE_PATH, ROOT_API_KEY, ROOT_ID, SandboxOptions
 from reconciler.sandbox.wire import Request
+
+from .conftest import served
 
 if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
@@ -293,6 +295,57 @@ def test_ranks_that_nobody_declared_are_the_same_after_whatever_was_done_above_t
     declared = {key for key, block in after.items() if block.get("reseller") is True}
     assert outside.resellers() == ranks | declared
     outside.platform.close()
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+    phases=[Phase.generate],
+)
+@given(before=trees(), after=trees(), strangers=st.integers(0, 3), data=st.data())
+@pytest.mark.usefixtures("low_dice")
+def test_a_platform_that_goes_away_anywhere_is_taken_up_by_one_plain_apply(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, JsonObject],
+    after: dict[str, JsonObject],
+    strangers: int,
+    data: st.DataObject,
+) -> None:
+    """From some write on nothing gets through; whoever lost a rank by that has it in the end."""
+    gone = sorted(before.keys() - after.keys())
+    removed: list[JsonValue] = [{"account": key, "destroy": True} for key in gone]
+    shutil.rmtree(project.directory)
+    with served(SandboxOptions(log_requests=True, rate_limit=False)) as world:
+        monkeypatch.setenv("VINIX_API_URL", world.url)
+        monkeypatch.setenv("VINIX_API_KEY", ROOT_API_KEY)
+        project.declare(before)
+        project.settle()
+        for number in range(strangers):
+            key = data.draw(st.sampled_from(sorted({"root", *before} - {*gone})))
+            parent = ROOT_ID if key == "root" else world.account(key).id
+            world.create(f"stranger-{number}", parent)
+            world.promote(f"stranger-{number}")
+        project.declare(after, removed=removed)
+        world.fault(
+            path="^/accounts/.*",
+            method="WRITES",
+            nth=data.draw(st.integers(1, 12)),
+            times=None,
+            phase=data.draw(st.sampled_from(["before", "after"])),
+            drop=True,
+        )
+        assert project.apply(*EVERYTHING).code in {0, 5}
+        world.platform.faults.clear()
+        applied = project.apply(*EVERYTHING)
+        assert applied.code == 0, applied.err
+        assert project.plan().code == 0
+        ranks = {f"stranger-{number}" for number in range(strangers)}
+        ranks |= {key for key, block in after.items() if block.get("reseller") is True}
+        assert world.resellers() == sorted(ranks)
+        assert world.names() == sorted({*after} | {f"stranger-{n}" for n in range(strangers)})
 
 
 @pytest.mark.parametrize("dialect", ["release", "head"])
