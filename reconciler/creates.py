@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("reconciler")
 
-_LAG: Final = 1.0
+LAG: Final = 1.0
 """Seconds until a list is asked again for accounts that it may not show yet."""
 
 
@@ -141,7 +141,7 @@ class Creates:
         try:
             rows = await descendants(self.writes.client, self.writes.plan.root)
             if any(result.id not in rows for result in creates):
-                await asyncio.sleep(_LAG)
+                await asyncio.sleep(LAG)
                 rows = await descendants(self.writes.client, self.writes.plan.root)
             strangers = _strangers(rows.values(), self._known())
             found = [

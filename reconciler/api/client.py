@@ -297,7 +297,7 @@ class Client:
             message = f"an answer of more than {error.limit >> 20} MiB"
             raise Unclear(method, path, message, request_id=request_id) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            message = f"the answer was lost ({type(error).__name__})"
+            message = f"the answer was lost ({type(error.__cause__ or error).__name__})"
             raise Unclear(method, path, message, request_id=request_id) from error
         elapsed = (time.monotonic() - started) * 1000
         status = response.status_code

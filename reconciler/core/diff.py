@@ -145,6 +145,15 @@ def resolved(declared: Declared) -> tuple[FieldChange, ...]:
     )
 
 
+def rank(declared: Declared, record: AccountRecord | None, live: LiveAccount) -> bool:
+    """Whether the account is to be a reseller; as it is, if nobody ever declared that."""
+    said = declared.block.get("reseller")
+    if isinstance(said, bool):
+        return said
+    left = record is not None and record.applied.get("reseller") is True
+    return live.reseller and not left
+
+
 def drifted(
     record: AccountRecord, declared: Declared | None, live: LiveAccount, state: State
 ) -> tuple[FieldChange, ...]:

@@ -205,8 +205,7 @@ def unread(configuration: Configuration, state: State, live: Live) -> list[Accou
         found = live.accounts.get(record.id if record else declared.id or AccountId(""))
         if found is None:
             continue
-        before = record.applied.get("reseller") if record else found.reseller
-        if declared.block.get("reseller", before) != found.reseller:
+        if diff.rank(declared, record, found) != found.reseller:
             ranked.add(found.id)
         if found.parent_id != decider.parent(declared):
             moved.add(found.id)

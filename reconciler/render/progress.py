@@ -71,16 +71,18 @@ class Reporter:
         self._write(_document(event))
 
     def _write(self, document: dict[str, object]) -> None:
-        if self._events is not None:
-            document = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **document}
-            line = json.dumps(document, ensure_ascii=False) + "\n"
-            try:
-                with self._lock:
-                    self._events.write(line)
-                    self._events.flush()
-            except OSError as error:  # a full disk must not end an apply half-way
-                self._events = None
-                log.warning("no more events are written: %s", error.strerror)
+        events = self._events
+        if events is None:
+            return
+        document = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **document}
+        line = json.dumps(document, ensure_ascii=False) + "\n"
+        try:
+            with self._lock:
+                events.write(line)
+                events.flush()
+        except OSError as error:  # a full disk must not end an apply half-way
+            self._events = None
+            log.warning("no more events are written: %s", error.strerror)
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT):

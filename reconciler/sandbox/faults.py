@@ -11,6 +11,7 @@ import gzip
 import re
 from dataclasses import dataclass, field, replace
 from fnmatch import translate
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import orjson
@@ -160,8 +161,13 @@ def spoilt_answer(fault: Fault, response: Response) -> Response:
     body = _edited(fault, response.body)
     if fault.bomb_mib:
         headers["Content-Encoding"] = "gzip"
-        body = gzip.compress(b" " * (fault.bomb_mib << 20), compresslevel=9)
+        body = _bomb(fault.bomb_mib)
     return replace(response, headers=headers, body=body, drip_ms=fault.drip_ms or response.drip_ms)
+
+
+@cache
+def _bomb(mebibytes: int) -> bytes:
+    return gzip.compress(b" " * (mebibytes << 20))
 
 
 def _edited(fault: Fault, body: bytes) -> bytes:

@@ -302,5 +302,10 @@ def project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Project:
 
 @pytest.fixture
 def low_dice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pause between attempts is thrown from 0 to ever more seconds: here always nearly 0."""
+    """Each pause between attempts is thrown from 0 to ever more seconds: here always nearly 0.
+
+    So are the pauses before further looks at lists, but for tests in which those lag.
+    """
     monkeypatch.setattr("random.uniform", lambda _low, high: min(high, 0.05))
+    monkeypatch.setattr("reconciler.api.search.LOOKS", (0.05, 0.6))
+    monkeypatch.setattr("reconciler.creates.LAG", 0.1)
