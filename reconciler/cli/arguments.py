@@ -32,6 +32,7 @@ def parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"reconciler {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = _common()
+    reported = _common(reports=(".json", ".md", ".html", ".xml"))
     targeted = _targeted()
     changing = _changing()
 
@@ -59,14 +60,17 @@ def parser() -> _Parser:
     add("validate", files.validate, "check the files, offline and completely", common=checking)
     fmt = add("fmt", files.fmt, "put the files in canonical order and layout; comments stay")
     fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if it would")
-    _add_plan(add("plan", runs.plan, "show what apply would change", targeted))
-    _add_apply(add("apply", runs.apply, "plan, ask, and change what differs", targeted, changing))
-    add("destroy", runs.destroy, "delete all accounts under management", targeted, changing)
+    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
+    apply = ("apply", runs.apply, "plan, ask, and change what differs")
+    _add_apply(add(*apply, targeted, changing, common=reported))
+    destroy = ("destroy", runs.destroy, "delete all accounts under management")
+    add(*destroy, targeted, changing, common=reported)
     add(
         "drift",
         runs.drift,
         "show what was changed behind Git's back; exit 2 if anything was",
         targeted,
+        common=reported,
     )
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
     from reconciler.core.values import Diagnostic, JsonObject
     from reconciler.render.progress import Reporter
+    from reconciler.render.report import Report
 
 
 def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> None:
@@ -64,6 +66,20 @@ def confirmed(
         raise Problem(f"there is no terminal to ask on, and no {waiver}")
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip() == wanted
+
+
+def reports(build: Callable[[datetime], Report]) -> Mapping[str, Callable[[], str]]:
+    """The reports for people and for CI hosts, as `others` of `output`."""
+    from reconciler.render.html import html
+    from reconciler.render.junit import junit
+    from reconciler.render.markdown import markdown
+
+    made = datetime.now(UTC)
+    return {
+        "md": lambda: markdown(build(made)),
+        "html": lambda: html(build(made)),
+        "xml": lambda: junit(build(made)),
+    }
 
 
 def print_json(document: JsonObject) -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
 from reconciler.cli.options import key_of, project_of
-from reconciler.cli.output import confirmed, output, paint_for, print_json, reporting, show_plan
+from reconciler.cli.output import (
+    confirmed,
+    output,
+    paint_for,
+    print_json,
+    reporting,
+    reports,
+    show_plan,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
 def plan(arguments: argparse.Namespace) -> int:
     """Show what apply would change."""
     from reconciler import workflow
-    from reconciler.render import jsondoc
+    from reconciler.render import jsondoc, report
 
     project, options = project_of(arguments)
     with reporting() as reporter:
@@ -40,7 +48,8 @@ def plan(arguments: argparse.Namespace) -> int:
         if plan.changes and not plan.refusals:
             print(f"Plan digest: {plan.digest}")
 
-    output(arguments, lambda: jsondoc.plan(plan), show)
+    others = reports(lambda made: report.of_plan(plan, made))
+    output(arguments, lambda: jsondoc.plan(plan), show, others)
     if plan.refusals:
         return Exit.REFUSED
     if arguments.out is not None:
@@ -100,7 +109,7 @@ def _approved(plan: Plan, arguments: argparse.Namespace) -> bool:
 
 
 def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
-    from reconciler.render import jsondoc, text
+    from reconciler.render import jsondoc, report, text
 
     plan, outcome = applied.plan, applied.outcome
     results = outcome.results if outcome else ()
@@ -113,7 +122,13 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
         else:
             print(text.outcome(plan, outcome, paint_for(arguments)), end="")
 
-    output(arguments, lambda: jsondoc.plan(plan, command=arguments.command, results=results), show)
+    command = arguments.command
+    output(
+        arguments,
+        lambda: jsondoc.plan(plan, command=command, results=results),
+        show,
+        reports(lambda made: report.of_plan(plan, made, command=command, outcome=outcome)),
+    )
     if plan.refusals:
         return Exit.REFUSED
     if outcome is None:
@@ -135,15 +150,17 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
 def drift(arguments: argparse.Namespace) -> int:
     """Show what was changed outside."""
     from reconciler import workflow
-    from reconciler.render import jsondoc, text
+    from reconciler.render import jsondoc, report, text
 
     project, options = project_of(arguments)
     with reporting() as reporter:
         drift = asyncio.run(workflow.drift(project, options, reporter.reading))
+    state, changes, unchanged = drift.state, drift.changes, drift.unchanged
     output(
         arguments,
-        lambda: jsondoc.drift(drift.state, drift.changes, drift.unchanged),
-        lambda: print(text.drift(drift.changes, drift.unchanged, paint_for(arguments)), end=""),
+        lambda: jsondoc.drift(state, changes, len(unchanged)),
+        lambda: print(text.drift(changes, len(unchanged), paint_for(arguments)), end=""),
+        reports(lambda made: report.of_drift(state, changes, unchanged, made)),
     )
     return Exit.CHANGES if drift.changes else Exit.DONE
 
