@@ -10,6 +10,7 @@ Source: docs/formats.md, "HTML".
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import defaultdict
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -22,8 +23,9 @@ from reconciler.render.stylesheet import KINDS, STYLE
 from reconciler.render.text import diagnostic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from reconciler.core.values import Key
     from reconciler.render.report import Entry, Node, Report
 
 _FEW: Final = 25
@@ -46,15 +48,17 @@ def html(report: Report) -> str:
     page = Element("html", lang="en")
     _head(page, f"reconciler {report.command}: {report.headline}")
     body = SubElement(page, "body")
-    _text(body, "a", "Skip to the accounts", href="#accounts", **{"class": "skip"})
     header = SubElement(body, "header")
     _text(header, "h1", f"reconciler {report.command}")
     _text(header, "p", report.headline, **{"class": "headline"})
     for note in report.notes:
         _text(header, "p", note)
+    nav = SubElement(body, "nav", {"aria-label": "Sections"})
     main = SubElement(body, "main")
     _lists(main, report)
     _accounts(main, report)
+    for title in main.iter("h2"):
+        _text(nav, "a", title.text or "", href=f"#{title.get('id')}")
     footer = SubElement(body, "footer")
     if report.digest:
         _text(footer, "p", f"Plan digest: {report.digest}")
@@ -96,26 +100,42 @@ def _list(main: Element, title: str, items: Sequence[str]) -> None:
     name = title.lower().replace(" ", "-")
     section = SubElement(main, "section", {"class": name, "aria-labelledby": name})
     _text(section, "h2", f"{title} ({len(items)})", id=name)
-    listed = SubElement(section, "ul", {"class": "lines"})
+    scrolled = {"class": "lines", "tabindex": "0", "aria-labelledby": name}
+    listed = SubElement(section, "ul", scrolled)
     for item in items:
         _text(listed, "li", item)
 
 
 def _accounts(main: Element, report: Report) -> None:
-    section = SubElement(main, "section", {"id": "accounts", "aria-labelledby": "tree"})
-    _text(section, "h2", f"Accounts ({len(report.changed)})", id="tree")
+    section = SubElement(main, "section", {"aria-labelledby": "accounts"})
+    _text(section, "h2", f"Accounts ({len(report.changed)})", id="accounts")
     entries = {entry.node.key: entry for entry in report.changed}
     if not entries:
         _text(section, "p", "None is to be shown.")
         return
     _filter(section, report)
     lists = [SubElement(section, "ul", {"class": "tree"})]
-    for depth, node in tree(report, entries):
+    nodes = tree(report, entries)
+    classes = _classes([node for _, node in nodes], entries)
+    for depth, node in nodes:
         level = min(depth, _DEEP)
         del lists[level + 1 :]
         if level == len(lists):
             lists.append(SubElement(lists[-1][-1], "ul"))
-        _account(lists[level], node, entries.get(node.key), unfolded=len(entries) <= _FEW)
+        item = SubElement(lists[level], "li", {"class": classes[node.key]})
+        _account(item, node, entries.get(node.key), unfolded=len(entries) <= _FEW)
+
+
+def _classes(nodes: Sequence[Node], entries: Mapping[Key, Entry]) -> dict[Key, str]:
+    """For each account what the filter looks for: its own kinds, and those of the accounts below."""
+    own = {node.key: entries[node.key].kinds if node.key in entries else () for node in nodes}
+    below: dict[str, set[str]] = defaultdict(set)
+    for node in reversed(nodes):
+        below[node.parent] |= below[node.key].union(own[node.key])
+    return {
+        key: " ".join(("account", *kinds, *(f"above-{kind}" for kind in sorted(below[key]))))
+        for key, kinds in own.items()
+    }
 
 
 def _filter(section: Element, report: Report) -> None:
@@ -132,10 +152,8 @@ def _filter(section: Element, report: Report) -> None:
             SubElement(label, "input", radio).tail = f" {kind} ({count})"
 
 
-def _account(siblings: Element, node: Node, entry: Entry | None, *, unfolded: bool) -> None:
+def _account(item: Element, node: Node, entry: Entry | None, *, unfolded: bool) -> None:
     """An account in the tree; without an entry it is there for those below it."""
-    kinds = " ".join(("account", *entry.kinds)) if entry else "account"
-    item = SubElement(siblings, "li", {"class": kinds})
     if entry is None or not entry.lines:
         _label(SubElement(item, "p"), node, entry)
         return

@@ -104,7 +104,8 @@ def of_plan(
     plan: Plan, made: datetime, *, command: str = "plan", outcome: Outcome | None = None
 ) -> Report:
     """What would change; with `outcome`, what became of it."""
-    changed = {change.key: _node_of(change) for change in plan.changes}
+    remembered = _remembered(plan.state)
+    changed = {change.key: _node_of(change, remembered) for change in plan.changes}
     quiet = {
         declared.key: Node(declared.key, live.name, declared.parent, live.reseller)
         for declared, live in plan.untouched
@@ -134,7 +135,7 @@ def of_plan(
         ),
         diagnostics=plan.diagnostics,
         entries=tuple(sorted(entries, key=lambda entry: entry.node.key)),
-        nodes=_remembered(plan.state) | quiet | changed,
+        nodes=remembered | quiet | changed,
     )
 
 
@@ -194,11 +195,12 @@ def _remembered(state: State) -> dict[Key, Node]:
     }
 
 
-def _node_of(change: Change) -> Node:
-    ranks = [change.live.reseller] if change.live else []
-    if change.declared is not None and "reseller" in change.declared.block:
-        ranks.append(change.declared.block["reseller"] is True)
-    return Node(change.key, change.name, change.parent, any(ranks))
+def _node_of(change: Change, known: Mapping[Key, Node]) -> Node:
+    """The account of a change; a reseller if it is one before or after, or was when state saw it."""
+    declared = change.declared is not None and change.declared.block.get("reseller") is True
+    live = change.live is not None and change.live.reseller
+    remembered = change.key in known and known[change.key].reseller
+    return Node(change.key, change.name, change.parent, declared or live or remembered)
 
 
 def _unchanged(node: Node) -> Entry:

@@ -114,19 +114,19 @@ def drifted(texts: Texts) -> Report:
     return report.of_drift(a_state(["a", "b", "c", "d"], texts), changes, ("d",), MADE)
 
 
-def large(count: int, texts: Texts, *, per_reseller: int = 10) -> Report:
-    """So many changes under resellers of resellers, and a danger or two in each."""
+def large(count: int, texts: Texts, *, per_reseller: int = 10, odd: int = 3) -> Report:
+    """So many changes under resellers, a danger or two in most; `odd`: refusals and warnings."""
     kinds: tuple[Kind, ...] = ("update", "create", "delete")
     changes = [
         a_change(f"a{n:06}", texts, kinds[n % 3], f"a{n - n % per_reseller:06}" if n % per_reseller else "root")
         for n in range(count)
     ]  # fmt: skip
-    plan = a_plan(*changes, texts=texts, refused=count)
+    plan = a_plan(*changes, texts=texts, refused=odd)
     ranks = {
         key: replace(record, reseller=int(key[1:]) % per_reseller == 0)
         for key, record in plan.state.accounts.items()
     }
     plan = replace(
-        plan, state=replace(plan.state, accounts=ranks), diagnostics=plan.diagnostics * count
+        plan, state=replace(plan.state, accounts=ranks), diagnostics=plan.diagnostics * odd
     )
     return report.of_plan(plan, MADE)
