@@ -85,15 +85,26 @@ def parser() -> _Parser:
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
     )
     _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
+    drawn = _common(("text", "mermaid", "dot", "json"), (".json", ".mermaid", ".dot"))
+    drawing = ("graph", runs.graph, "draw the tree of accounts, or what a plan does in which order")
+    _add_graph(add(*drawing, common=drawn))
     demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
     demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
     add("schema", files.schema, "print the JSON Schema of the files, for editors")
     add("version", files.version, "print the version")
-    for name in ("adopt", "graph"):
-        add(name, files.not_yet, "not there yet").add_argument(
-            "rest", nargs="*", help=argparse.SUPPRESS
-        )
+    adopt = add("adopt", files.not_yet, "not there yet")
+    adopt.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     return parser
+
+
+def _add_graph(graph: _Parser) -> None:
+    graph.add_argument(
+        "--operations",
+        nargs="?",
+        const="",
+        metavar="PLANFILE",
+        help="the operations of PLANFILE, or of a plan made now",
+    )
 
 
 def _add_plan(plan: _Parser) -> None:

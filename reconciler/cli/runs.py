@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +22,9 @@ from reconciler.cli.output import (
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from reconciler.core.graph import Operation
     from reconciler.core.plan import Plan
     from reconciler.workflow import Applied
 
@@ -163,6 +165,37 @@ def drift(arguments: argparse.Namespace) -> int:
         reports(lambda made: report.of_drift(state, changes, unchanged, made)),
     )
     return Exit.CHANGES if drift.changes else Exit.DONE
+
+
+def graph(arguments: argparse.Namespace) -> int:
+    """Draw the tree of accounts, or with --operations what a plan does in which order."""
+    from reconciler import workflow
+    from reconciler.render import graphs
+
+    if arguments.operations is None:
+        drawn = graphs.of_accounts(workflow.check(*project_of(arguments)).accounts)
+    else:
+        drawn = graphs.of_operations(_operations(arguments))
+    others = {"mermaid": lambda: graphs.mermaid(drawn), "dot": lambda: graphs.dot(drawn)}
+    output(
+        arguments,
+        lambda: graphs.document(drawn),
+        lambda: print(graphs.mermaid(drawn), end=""),
+        others,
+    )
+    return Exit.DONE
+
+
+def _operations(arguments: argparse.Namespace) -> Sequence[Operation]:
+    """Those of the saved plan that is named, or of one that is made now."""
+    from reconciler import workflow
+    from reconciler.core.saved import shown
+
+    if arguments.operations:
+        return shown(workflow.read_plan(Path(arguments.operations), os.environ)).operations
+    project, options = project_of(arguments)
+    with reporting() as reporter:
+        return asyncio.run(workflow.plan(project, options, reporter.reading)).operations
 
 
 def import_(arguments: argparse.Namespace) -> int:

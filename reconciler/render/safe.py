@@ -49,6 +49,17 @@ def markdown(text: str) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
+def mermaid(text: str) -> str:
+    """`text` in a quoted label of Mermaid: all but letters, digits and a few harmless signs as codes."""
+    return re.sub(r"[!-~](?<![\w .,()-])", lambda match: f"#{ord(match[0])};", terminal(text))
+
+
+def dot(text: str) -> str:
+    """`text` in a quoted label of DOT, where backslashes and HTML's entities have a meaning."""
+    escaped = terminal(text).replace("\\", "\\\\").replace('"', '\\"')
+    return escaped.replace("&", "&amp;")
+
+
 def longest_row(text: str) -> int:
     """How many backticks stand in a row at most."""
     return max(map(len, re.findall("`+", text)), default=0)

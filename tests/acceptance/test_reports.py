@@ -80,3 +80,24 @@ def test_commands_without_reports_for_people_say_so(project: Project, command: l
     ended = project.run(*command, "--report", "x.html")
     assert ended.code == 1
     assert "--report x.html" in ended.err
+
+
+def test_the_tree_and_the_operations_can_be_drawn(
+    release: World, project: Project, tmp_path: Path
+) -> None:
+    project.declare({"acme": {"reseller": True}, "below": {"parent": "acme", "name": 'x"]<b>'}})
+    tree = project.run("graph", "--report", str(tmp_path / "tree.dot"))
+    assert tree.code == 0
+    assert tree.out == (
+        'flowchart LR\n  n0[["root"]]\n  n1[["accounts.acme (acme)"]]\n'
+        '  n2["accounts.below (x#34;#93;#60;b#62;)"]\n  n0 --> n1\n  n1 --> n2\n'
+    )
+    assert '"accounts.acme" -> "accounts.below";' in (tmp_path / "tree.dot").read_text()
+    drawn = project.run("graph", "--operations", "--format", "dot").out
+    assert '"1" [label="1 create accounts.acme"]' in drawn
+    saved = tmp_path / "saved.json"
+    project.plan("--out", str(saved))
+    assert project.run("graph", "--operations", str(saved), "--format", "dot").out == drawn
+    edges = project.run("graph", "--operations", str(saved), "--format", "json").json["edges"]
+    assert edges == [{"from": "1", "to": "2"}, {"from": "1", "to": "3"}, {"from": "2", "to": "3"}]
+    assert release.writes == []
