@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> None:
-    """Diagnostics to stderr; with --format json, as the one document on stdout too."""
-    from reconciler.render import jsondoc, text
+    """Diagnostics to stderr, and as the outcome of the command to wherever that was wanted."""
+    from reconciler.render import jsondoc, report, text
+    from reconciler.render.safe import terminal
 
     for diagnostic in diagnostics:
         print(text.diagnostic(diagnostic), file=sys.stderr)
@@ -31,6 +32,12 @@ def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> No
         print(f"{errors} errors.", file=sys.stderr)
     if arguments.format == "json":
         print_json(jsondoc.failure(arguments.command, diagnostics))
+    others = reports(lambda made: report.of_failure(arguments.command, diagnostics, made))
+    document = {"json": lambda: jsondoc.dumps(jsondoc.failure(arguments.command, diagnostics))}
+    try:
+        _write(arguments, {**document, **others})
+    except OSError as error:  # it may be what is told of
+        print(terminal(str(error)), file=sys.stderr)
 
 
 def output(
@@ -52,8 +59,15 @@ def output(
     else:
         sys.stdout.write(renderings[arguments.format]())
         sys.stdout.flush()
+    _write(arguments, renderings)
+
+
+def _write(arguments: argparse.Namespace, renderings: Mapping[str, Callable[[], str]]) -> None:
+    """The reports that were asked for, as far as the command has such."""
     for name in arguments.report:
-        Path(name).write_text(renderings[Path(name).suffix[1:]](), encoding="utf-8")
+        ending = Path(name).suffix
+        if ending in arguments.reports and ending[1:] in renderings:
+            Path(name).write_text(renderings[ending[1:]](), encoding="utf-8")
 
 
 def confirmed(

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler import __version__
-from reconciler.core.masking import HIDDEN
 from reconciler.core.values import ROOT, address
 from reconciler.render.safe import dot as dot_text
 from reconciler.render.safe import mermaid as mermaid_text
@@ -53,10 +52,8 @@ def of_accounts(accounts: Mapping[Key, Declared]) -> Graph:
 
 
 def _account(declared: Declared) -> Node:
-    hidden = ("settings", "name") in declared.sensitive
-    name = HIDDEN if hidden else declared.settings.get("name", "")
     kind = "reseller" if declared.block.get("reseller") is True else "account"
-    return Node(declared.address, f"{declared.address} ({name})", kind)
+    return Node(declared.address, f"{declared.address} ({declared.settings['name']})", kind)
 
 
 def of_operations(operations: Sequence[Operation]) -> Graph:

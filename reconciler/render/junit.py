@@ -29,6 +29,9 @@ def junit(report: Report) -> str:
     for refusal in report.refusals:
         case = SubElement(suite, "testcase", classname="refused", name=refusal.rule, time="0")
         SubElement(case, "failure", message=terminal(refusal.detail), type="refused")
+    if report.errors and not report.entries:
+        case = SubElement(suite, "testcase", classname="failed", name=report.command, time="0")
+        SubElement(case, "error", message=report.headline).text = "\n".join(report.errors)
     above = resellers(report)
     for entry in report.entries:
         _case(suite, entry, above[entry.node.key])
@@ -38,7 +41,7 @@ def junit(report: Report) -> str:
     counts = {
         "tests": len(suite.findall("testcase")),
         "failures": len(suite.findall("testcase/failure")),
-        "errors": 0,
+        "errors": len(suite.findall("testcase/error")),
         "skipped": len(suite.findall("testcase/skipped")),
         "time": 0,
         "timestamp": f"{report.made:%Y-%m-%dT%H:%M:%S}",

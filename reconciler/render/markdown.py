@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core.values import ROOT, address
 from reconciler.render.report import by_reseller
-from reconciler.render.safe import html, longest_row
+from reconciler.render.safe import html
 from reconciler.render.safe import markdown as code
 from reconciler.render.text import diagnostic
 
@@ -36,10 +36,10 @@ _LINE: Final = 600
 _NAME: Final = 80
 """Characters that a name in a title may have."""
 
-_FRAME: Final = 2_200
-"""Bytes that a fold's title and its two fences take at most: a row of backticks is no longer than a line."""
+_FRAME: Final = 1_000
+"""Bytes that a fold takes besides its blocks, at most."""
 
-_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "note": "  ", "error": "- "}
+_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "error": "- "}
 """What makes a line coloured in a block of `diff`; the others have their sign already."""
 
 
@@ -92,10 +92,9 @@ def _details(report: Report, room: int) -> str:
 
 
 def _fold(title: str, blocks: Sequence[str], left: int) -> str:
-    text = "".join(blocks)
-    fence = "`" * max(3, longest_row(text) + 1)
-    more = _more(left)
-    return f"<details><summary>{title}</summary>\n\n{fence}diff\n{text}{fence}\n\n{more}\n</details>\n\n"
+    """Blocks whose lines all begin with an indent or a sign, so that none of them ends the code."""
+    head = f"<details><summary>{title}</summary>\n\n```diff\n"
+    return f"{head}{''.join(blocks)}```\n{_more(left)}\n</details>\n\n"
 
 
 def _title(report: Report, reseller: str, entries: Sequence[Entry]) -> str:

@@ -7,17 +7,17 @@ account into the tree of resellers.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from reconciler.core.danger import dangers
 from reconciler.core.values import ROOT, Diagnostic, Key, address, value_at
-from reconciler.render.jsondoc import ORDER
 from reconciler.render.safe import terminal
 from reconciler.render.text import (
     DONE,
     NOT_REFRESHED,
     danger,
+    diagnostic,
     drift_sums,
     failure,
     leaf,
@@ -48,9 +48,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing about an account. `op`: what happens to a field; `note` and `error` are no fields."""
+    """One thing about an account. `op`: what happens to a field; `error`: what kept that from it."""
 
-    op: Literal["add", "change", "remove", "note", "error"]
+    op: Literal["add", "change", "remove", "error"]
     text: str
 
 
@@ -75,24 +75,23 @@ class Report:
     """All that a report tells.
 
     `headline`: the whole in one sentence. `digest`: of the plan, "" if there is nothing to apply.
-    `counts`: how many accounts have each kind. `dangers`
-    and `errors`: lines to be read first. `entries`: in order of key. `nodes`: all accounts that are
-    known of, those that were not looked at too.
+    `dangers` and `errors`: lines to be read first; `dangerous`: how many dangers there are of each
+    kind. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
+    looked at too.
     """
 
     command: str
     made: datetime
     headline: str
-    notes: tuple[str, ...]
-    digest: str
-    counts: Mapping[str, int]
-    dangers: tuple[str, ...]
-    dangerous: Mapping[str, int]
-    refusals: tuple[Refusal, ...]
-    errors: tuple[str, ...]
-    diagnostics: tuple[Diagnostic, ...]
-    entries: tuple[Entry, ...]
-    nodes: Mapping[Key, Node]
+    notes: tuple[str, ...] = ()
+    digest: str = ""
+    dangers: tuple[str, ...] = ()
+    dangerous: Mapping[str, int] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    errors: tuple[str, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    nodes: Mapping[Key, Node] = field(default_factory=dict)
 
     @property
     def changed(self) -> tuple[Entry, ...]:
@@ -110,12 +109,10 @@ def of_plan(
         declared.key: Node(declared.key, live.name, declared.parent, live.reseller)
         for declared, live in plan.untouched
     }
-    results: dict[Key, list[Result]] = defaultdict(list)
-    for result in outcome.results if outcome else ():
-        results[result.key].append(result)
-    entries = [_unchanged(node) for node in quiet.values()]
-    entries += [_planned(c, changed[c.key]) for c in plan.changes if outcome is None]
-    entries += [_applied(c, changed[c.key], results[c.key]) for c in plan.changes if outcome]
+    if outcome is None:
+        entries = [_planned(change, changed[change.key]) for change in plan.changes]
+    else:
+        entries = _outcomes(plan, outcome, changed)
     found = dangers(plan)
     names = {change.key: change.name for change in plan.changes}
     return Report(
@@ -124,17 +121,12 @@ def of_plan(
         headline=_headline(plan, command, outcome),
         notes=tuple(_notes(plan)),
         digest=plan.digest if plan.changes and not plan.refusals else "",
-        counts={DONE[action]: plan.count(action) for action in ORDER},
         dangers=tuple(danger(one, names) for one in found),
         dangerous=Counter(one.what for one in found),
         refusals=plan.refusals,
-        errors=tuple(
-            f"{address(result.key)}: {failure(result)}"
-            for result in (outcome.results if outcome else ())
-            if result.status != "done"
-        ),
+        errors=_errors(outcome.results) if outcome else (),
         diagnostics=plan.diagnostics,
-        entries=tuple(sorted(entries, key=lambda entry: entry.node.key)),
+        entries=_sorted([*map(_unchanged, quiet.values()), *entries]),
         nodes=remembered | quiet | changed,
     )
 
@@ -146,22 +138,42 @@ def of_drift(
     nodes = _remembered(state)
     entries = [_unchanged(nodes[key]) for key in unchanged]
     entries += [_drifted(change, nodes[change.key]) for change in changes]
-    gone = sum(change.live is None for change in changes)
     return Report(
         command="drift",
         made=made,
         headline=drift_sums(len(changes), len(unchanged)),
-        notes=(),
-        digest="",
-        counts={"changed": len(changes) - gone, "deleted": gone},
-        dangers=(),
-        dangerous={},
-        refusals=(),
-        errors=(),
-        diagnostics=(),
-        entries=tuple(sorted(entries, key=lambda entry: entry.node.key)),
+        entries=_sorted(entries),
         nodes=nodes,
     )
+
+
+def of_failure(command: str, diagnostics: Sequence[Diagnostic], made: datetime) -> Report:
+    """A command that ended before it had anything to show."""
+    errors = [diagnostic(found) for found in diagnostics if found.severity == "error"]
+    many = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    return Report(
+        command=command,
+        made=made,
+        headline=f"Failed with {many}.",
+        errors=tuple(errors),
+        diagnostics=tuple(found for found in diagnostics if found.severity != "error"),
+    )
+
+
+def _outcomes(plan: Plan, outcome: Outcome, nodes: Mapping[Key, Node]) -> list[Entry]:
+    results: dict[Key, list[Result]] = defaultdict(list)
+    for result in outcome.results:
+        results[result.key].append(result)
+    return [_applied(change, nodes[change.key], results[change.key]) for change in plan.changes]
+
+
+def _errors(results: Sequence[Result]) -> tuple[str, ...]:
+    failed = (result for result in results if result.status != "done")
+    return tuple(f"{address(result.key)}: {failure(result)}" for result in failed)
+
+
+def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda entry: entry.node.key))
 
 
 def _headline(plan: Plan, command: str, outcome: Outcome | None) -> str:
@@ -181,14 +193,12 @@ def _notes(plan: Plan) -> Iterator[str]:
 
 def _remembered(state: State) -> dict[Key, Node]:
     """The accounts as state has them."""
-    keys = {record.id: key for key, record in state.accounts.items()}
+    keys = {record.id: key for key, record in state.accounts.items()} | {state.root: ROOT}
     return {
         key: Node(
             key,
-            str(value_at(record.applied, ("settings", "name"))),
-            ROOT
-            if record.parent_id == state.root
-            else keys.get(record.parent_id, record.parent_id),
+            str(value_at(record.applied, ("settings", "name"))),  # never a sensitive one
+            keys.get(record.parent_id, record.parent_id),
             record.reseller,
         )
         for key, record in state.accounts.items()
@@ -236,9 +246,9 @@ def _drifted(change: Change, node: Node) -> Entry:
 
 
 def _lines(change: Change, *, note: bool = True) -> Iterator[Line]:
-    for field in change.fields:
-        outside = "  (changed outside)" if note and field.drift else ""
-        yield Line(field.op, leaf(field) + outside)
+    for changed in change.fields:
+        outside = "  (changed outside)" if note and changed.drift else ""
+        yield Line(changed.op, leaf(changed) + outside)
 
 
 def tree(report: Report, keys: Iterable[Key]) -> list[tuple[int, Node]]:

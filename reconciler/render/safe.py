@@ -42,7 +42,7 @@ def markdown(text: str) -> str:
     The span's fence is longer than any row of backticks in it (CommonMark, "Code spans").
     """
     text = terminal(text)
-    fence = "`" * (longest_row(text) + 1)
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     if not text.strip(" "):
         return f"{fence}{text or ' '}{fence}"
     pad = " " if text[0] in "` " or text[-1] in "` " else ""
@@ -58,11 +58,6 @@ def dot(text: str) -> str:
     """`text` in a quoted label of DOT, where backslashes and HTML's entities have a meaning."""
     escaped = terminal(text).replace("\\", "\\\\").replace('"', '\\"')
     return escaped.replace("&", "&amp;")
-
-
-def longest_row(text: str) -> int:
-    """How many backticks stand in a row at most."""
-    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def value(side: Side) -> str:

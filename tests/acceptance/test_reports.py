@@ -75,11 +75,36 @@ def test_a_failed_apply_is_reported_with_what_failed(
     assert 'id="kind-failed"' in found["html"]
 
 
-@pytest.mark.parametrize("command", [["validate"], ["show"], ["state", "list"]])
-def test_commands_without_reports_for_people_say_so(project: Project, command: list[str]) -> None:
-    ended = project.run(*command, "--report", "x.html")
+def test_a_command_that_fails_reports_why(project: Project, tmp_path: Path) -> None:
+    """A comment on a pull request must not go on showing what is not so any more."""
+    project.declare({"acme": {"timezone": "Europe/`Pari`"}, "below": {"parent": "nobody"}})
+    assert project.run("plan", *reports(tmp_path)).code == 1
+    found = written(tmp_path)
+    assert json.loads(found["json"])["valid"] is False
+    assert "**Failed with 2 errors.**\n" in found["md"]
+    assert "``reconciler.yaml:" in found["md"]
+    assert 'failures="0" errors="1"' in found["xml"]
+    assert "Europe/`Pari`" in found["html"]
+
+
+def test_a_report_that_can_not_be_written_is_told_of(project: Project, tmp_path: Path) -> None:
+    project.declare({"acme": {"timezone": "x"}})
+    ended = project.run("plan", "--report", str(tmp_path / "nowhere" / "x.md"))
     assert ended.code == 1
-    assert "--report x.html" in ended.err
+    assert "settings.timezone" in ended.err
+    assert "nowhere" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", [["validate"], ["show"], ["state", "list"]])
+def test_commands_without_reports_for_people_say_so(
+    project: Project, tmp_path: Path, command: list[str]
+) -> None:
+    file = tmp_path / "x.html"
+    ended = project.run(*command, "--report", str(file))
+    assert ended.code == 1
+    assert f"--report {file}" in ended.err
+    assert not file.exists()
 
 
 def test_the_tree_and_the_operations_can_be_drawn(

@@ -105,6 +105,7 @@ def test_no_element_or_attribute_of_a_test_page_comes_from_outside(
 @calm
 @given(texts)
 @example(Texts(*["`" * 900] * 4))
+@example(Texts(*["``x`y```z"] * 4))
 def test_outside_of_code_a_comment_is_the_same_whatever_it_is_about(
     made: Callable[[Texts], Report], texts: Texts
 ) -> None:
