@@ -106,11 +106,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What was changed outside since the last apply: accounts by key, `fields` in each."""
+    """What was changed outside since the last apply: accounts by key, `fields` in each.
+
+    `unchanged`: the other accounts that were looked at.
+    """
 
     state: State
     changes: tuple[Change, ...]
-    unchanged: int
+    unchanged: tuple[Key, ...]
 
 
 class Unknown(Exception):
@@ -323,9 +326,9 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     async with connected(project) as client:
         live = await _look(project, configuration, state, client, progress)
     keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
-    changes = [_drifted(key, configuration, state, live) for key in keys]
-    found = tuple(change for change in changes if change is not None)
-    return Drift(state, found, len(keys) - len(found))
+    changes = {key: _drifted(key, configuration, state, live) for key in keys}
+    found = tuple(change for change in changes.values() if change is not None)
+    return Drift(state, found, tuple(key for key in keys if changes[key] is None))
 
 
 def _drifted(key: Key, configuration: Configuration, state: State, live: Live) -> Change | None:
