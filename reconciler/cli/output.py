@@ -32,7 +32,9 @@ def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> No
         print(f"{errors} errors.", file=sys.stderr)
     if arguments.format == "json":
         print_json(jsondoc.failure(arguments.command, diagnostics))
-    others = reports(lambda made: report.of_failure(arguments.command, diagnostics, made))
+    others = reports(
+        arguments, lambda made: report.of_failure(arguments.command, diagnostics, made)
+    )
     document = {"json": lambda: jsondoc.dumps(jsondoc.failure(arguments.command, diagnostics))}
     try:
         _write(arguments, {**document, **others})
@@ -82,8 +84,12 @@ def confirmed(
     return sys.stdin.readline().strip() == wanted
 
 
-def reports(build: Callable[[datetime], Report]) -> Mapping[str, Callable[[], str]]:
-    """The reports for people and for CI hosts, as `others` of `output`."""
+def reports(
+    arguments: argparse.Namespace, build: Callable[[datetime], Report]
+) -> Mapping[str, Callable[[], str]]:
+    """The reports for people and for CI hosts, as `others` of `output`, if there are to be any."""
+    if not arguments.report:
+        return {}
     from reconciler.render.html import html
     from reconciler.render.junit import junit
     from reconciler.render.markdown import markdown

@@ -50,7 +50,7 @@ def plan(arguments: argparse.Namespace) -> int:
         if plan.changes and not plan.refusals:
             print(f"Plan digest: {plan.digest}")
 
-    others = reports(lambda made: report.of_plan(plan, made))
+    others = reports(arguments, lambda made: report.of_plan(plan, made))
     output(arguments, lambda: jsondoc.plan(plan), show, others)
     if plan.refusals:
         return Exit.REFUSED
@@ -129,7 +129,9 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
         arguments,
         lambda: jsondoc.plan(plan, command=command, results=results),
         show,
-        reports(lambda made: report.of_plan(plan, made, command=command, outcome=outcome)),
+        reports(
+            arguments, lambda made: report.of_plan(plan, made, command=command, outcome=outcome)
+        ),
     )
     if plan.refusals:
         return Exit.REFUSED
@@ -162,7 +164,7 @@ def drift(arguments: argparse.Namespace) -> int:
         arguments,
         lambda: jsondoc.drift(state, changes, len(unchanged)),
         lambda: print(text.drift(changes, len(unchanged), paint_for(arguments)), end=""),
-        reports(lambda made: report.of_drift(state, changes, unchanged, made)),
+        reports(arguments, lambda made: report.of_drift(state, changes, unchanged, made)),
     )
     return Exit.CHANGES if drift.changes else Exit.DONE
 
