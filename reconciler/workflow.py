@@ -20,10 +20,12 @@ from reconciler import __version__
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.refresh import read_more, refresh
 from reconciler.backends.backend import open_backend
-from reconciler.config.project import SANDBOX, Project, load, sandbox_file
+from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
+from reconciler.config.write import rewritten
 from reconciler.core import diff
-from reconciler.core.configuration import Configuration, Invalid, Limits, Removed
+from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
 from reconciler.core.plan import Change, Plan, compute, first_record, open_intents, unread
+from reconciler.core.shapes import nearest
 from reconciler.core.state import Entry, State, Unusable, fold
 from reconciler.core.validate import validate
 from reconciler.core.values import (
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from reconciler.backends.backend import Backend, StateReader
+    from reconciler.config.write import Rewrite
     from reconciler.core.live import Live
     from reconciler.core.outcome import Event, Outcome
 
@@ -111,6 +114,31 @@ def check(project: Project, options: Options) -> Configuration:
         named = ", ".join(address(key) for key in sorted(unknown))
         raise Unknown(f"{named}: not declared. --target takes accounts.KEY.")
     return replace(configuration, warnings=tuple(sorted(diagnostics, key=Diagnostic.sort_key)))
+
+
+def resolve(project: Project, options: Options, key: Key) -> tuple[Configuration, Declared]:
+    """What the files say, and of it one account. Raises: Invalid, Unknown."""
+    configuration = check(project, options)
+    declared = configuration.accounts.get(key)
+    if declared is None:
+        raise Unknown(f"{address(key)} is not declared.{nearest(key, configuration.accounts)}")
+    return configuration, declared
+
+
+def unformatted(project: Project) -> tuple[Rewrite, ...]:
+    """The project's files that are not in canonical layout. Raises: Invalid with all that can't be."""
+    paths, diagnostics = project_files(project)
+    found = []
+    for path in paths:
+        try:
+            rewrite = rewritten(path, name_of(project, path))
+        except Invalid as error:
+            diagnostics += error.diagnostics
+        else:
+            found += [rewrite] if rewrite else []
+    if diagnostics:
+        raise Invalid(diagnostics)
+    return tuple(found)
 
 
 async def plan(project: Project, options: Options, progress: Progress) -> Plan:

@@ -90,11 +90,13 @@ def _failed(error: Exception, arguments: argparse.Namespace) -> int:
 
 
 def _set_up_logging(arguments: argparse.Namespace) -> None:
-    for name in getattr(arguments, "report", []):
-        if not name.endswith(".json"):
-            raise Problem(f"--report {name}: only .json is there yet")
-    level = getattr(arguments, "log_level", "warning").upper()
-    file = getattr(arguments, "log_file", None)
+    for name in arguments.report:
+        if not name.endswith(arguments.reports):
+            raise Problem(
+                f"--report {name}: {arguments.command} writes {', '.join(arguments.reports)}"
+            )
+    level = arguments.log_level.upper()
+    file = arguments.log_file
     handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("reconciler")

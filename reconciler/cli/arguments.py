@@ -40,6 +40,7 @@ def parser() -> _Parser:
         run: Callable[[argparse.Namespace], int],
         text: str,
         *parents: _Parser,
+        common: _Parser = common,
     ) -> _Parser:
         command = commands.add_parser(name, help=text, description=text, parents=[common, *parents])
         command.set_defaults(run=run)
@@ -47,7 +48,10 @@ def parser() -> _Parser:
 
     init = add("init", files.init, "make a project that plans against the embedded sandbox")
     init.add_argument("directory", nargs="?", default=".", metavar="DIR")
-    add("validate", files.validate, "check the files, offline and completely")
+    checking = _common(("text", "json", "github"), (".json", ".sarif"))
+    add("validate", files.validate, "check the files, offline and completely", common=checking)
+    fmt = add("fmt", files.fmt, "put the files in canonical order and layout; comments stay")
+    fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if it would")
     _add_plan(add("plan", runs.plan, "show what apply would change", targeted))
     _add_apply(add("apply", runs.apply, "plan, ask, and change what differs", targeted, changing))
     add("destroy", runs.destroy, "delete all accounts under management", targeted, changing)
@@ -61,8 +65,11 @@ def parser() -> _Parser:
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
     _add_state(commands, common)
-    show = add("show", files.show, "show the state")
+    show = add("show", files.show, "show the state, or an account as it will be applied")
     show.add_argument("planfile", nargs="?", metavar="PLANFILE")
+    show.add_argument(
+        "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
+    )
     _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
     demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
     demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
@@ -113,8 +120,11 @@ def _add_state(commands: argparse._SubParsersAction[_Parser], common: _Parser) -
         later.set_defaults(run=files.not_yet, command=f"state {name}")
 
 
-def _common() -> _Parser:
+def _common(
+    formats: tuple[str, ...] = ("text", "json"), reports: tuple[str, ...] = (".json",)
+) -> _Parser:
     common = _Parser(add_help=False)
+    common.set_defaults(reports=reports)
     group = common.add_argument_group("common options")
     group.add_argument("-C", "--chdir", default=".", metavar="DIR", help="the project's directory")
     group.add_argument(
@@ -127,13 +137,13 @@ def _common() -> _Parser:
         metavar="FILE",
         help="values of variables, as YAML",
     )
-    group.add_argument("--format", choices=("text", "json"), default="text", help="what stdout is")
+    group.add_argument("--format", choices=formats, default="text", help="what stdout is")
     group.add_argument(
         "--report",
         action="append",
         default=[],
-        metavar="FILE.json",
-        help="write the document there, too",
+        metavar="FILE",
+        help=f"write the outcome there, too; by its ending: {', '.join(reports)}",
     )
     group.add_argument("--no-color", action="store_true", help="no colour (NO_COLOR does the same)")
     group.add_argument(

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler import __version__
 from reconciler.cli.exits import Exit, Problem
-from reconciler.cli.options import project_of, read_state
+from reconciler.cli.options import key_of, project_of, read_state
 from reconciler.cli.output import output, print_json
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from reconciler.core.values import Diagnostic
+    from reconciler.core.values import Diagnostic, JsonValue
 
 
 def validate(arguments: argparse.Namespace) -> int:
     """Check the files, offline and completely."""
     from reconciler import workflow
     from reconciler.core.configuration import Invalid
-    from reconciler.render import jsondoc, text
+    from reconciler.render import annotations, jsondoc, text
 
-    project, options = project_of(arguments)
     try:
-        configuration = workflow.check(project, options)
+        configuration = workflow.check(*project_of(arguments))
         diagnostics: Sequence[Diagnostic] = configuration.warnings
     except Invalid as error:
         configuration, diagnostics = None, error.diagnostics
+    seen_from_here = _from_here(diagnostics, Path(arguments.chdir))
 
     def show() -> None:
         for diagnostic in diagnostics:
@@ -38,17 +40,67 @@ def validate(arguments: argparse.Namespace) -> int:
         if configuration is not None:
             print(f"Valid. {len(configuration.accounts)} accounts.")
 
-    output(arguments, lambda: jsondoc.validation(diagnostics), show)
+    others = {
+        "github": lambda: annotations.github(seen_from_here),
+        "sarif": lambda: annotations.sarif(seen_from_here),
+    }
+    output(arguments, lambda: jsondoc.validation(diagnostics), show, others)
     return Exit.DONE if configuration is not None else Exit.FAILED
 
 
+def _from_here(diagnostics: Sequence[Diagnostic], directory: Path) -> Sequence[Diagnostic]:
+    """The same with files as the working directory sees them: a project may stand below the root of a checkout."""
+    return [
+        replace(found, source=replace(source, file=os.path.relpath(directory / source.file)))
+        if (source := found.source) is not None and (directory / source.file).exists()
+        else found
+        for found in diagnostics
+    ]
+
+
+def fmt(arguments: argparse.Namespace) -> int:
+    """Put the files in canonical order and layout, or with --check tell which are not."""
+    from reconciler import workflow
+    from reconciler.config.write import rewrite
+    from reconciler.render.safe import terminal
+
+    project, _ = project_of(arguments)
+    found = workflow.unformatted(project)
+    if not arguments.check:
+        rewrite(found)
+    if arguments.format == "json":
+        names: JsonValue = [file.name for file in found]
+        print_json({"format_version": "1", "command": "fmt", "files": names})
+    else:
+        print("".join(f"{terminal(file.name)}\n" for file in found), end="")
+    return Exit.FAILED if arguments.check and found else Exit.DONE
+
+
 def show(arguments: argparse.Namespace) -> int:
-    """Show the state."""
+    """Show the state, or an account as it will be applied."""
+    if arguments.planfile is not None:
+        raise Problem("saved plans are not there yet")
+    return _show_account(arguments) if arguments.resolved else _show_state(arguments)
+
+
+def _show_account(arguments: argparse.Namespace) -> int:
+    from reconciler import workflow
+    from reconciler.render import jsondoc, text
+
+    project, options = project_of(arguments)
+    configuration, declared = workflow.resolve(project, options, key_of(arguments.resolved))
+    output(
+        arguments,
+        lambda: jsondoc.resolved(declared, configuration.variables),
+        lambda: print(text.resolved(declared, configuration.variables), end=""),
+    )
+    return Exit.DONE
+
+
+def _show_state(arguments: argparse.Namespace) -> int:
     from reconciler.core.state import dump
     from reconciler.render import text
 
-    if arguments.planfile is not None:
-        raise Problem("saved plans are not there yet")
     state = read_state(arguments)
     if state is None:
         raise Problem("there is no state yet; `reconciler apply` makes it")

@@ -44,6 +44,11 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
     return project, options
 
 
+def key_of(text: str) -> str:
+    """The key in an address; a bare key is taken, too."""
+    return text.removeprefix("accounts.")
+
+
 def _target(text: str) -> str:
     key = text.removeprefix("accounts.")
     if key == text:

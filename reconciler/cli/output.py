@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from reconciler.core.plan import Plan
     from reconciler.core.values import Diagnostic, JsonObject
@@ -25,25 +25,31 @@ def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> No
     errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
     if errors > 1:
         print(f"{errors} errors.", file=sys.stderr)
-    if getattr(arguments, "format", "text") == "json":
+    if arguments.format == "json":
         print_json(jsondoc.failure(arguments.command, diagnostics))
 
 
 def output(
-    arguments: argparse.Namespace, build: Callable[[], JsonObject], show: Callable[[], None]
+    arguments: argparse.Namespace,
+    build: Callable[[], JsonObject],
+    show: Callable[[], None],
+    others: Mapping[str, Callable[[], str]] | None = None,
 ) -> None:
-    """The outcome of a command as it was asked for; the document is built only if it was."""
+    """The outcome of a command as it was asked for; nothing is built that was not.
+
+    `build` makes the JSON document, `show` prints for people; `others`: what else the command can
+    be asked for, by `--format NAME` or by `--report FILE.NAME`.
+    """
     from reconciler.render.jsondoc import dumps
 
-    if arguments.format != "json":
+    renderings = {"json": lambda: dumps(build()), **(others or {})}
+    if arguments.format == "text":
         show()
-    if arguments.format == "json" or arguments.report:
-        text = dumps(build())
-        if arguments.format == "json":
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        for name in arguments.report:
-            Path(name).write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(renderings[arguments.format]())
+        sys.stdout.flush()
+    for name in arguments.report:
+        Path(name).write_text(renderings[Path(name).suffix[1:]](), encoding="utf-8")
 
 
 def print_json(document: JsonObject) -> None:

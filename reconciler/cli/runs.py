@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
-from reconciler.cli.options import project_of
+from reconciler.cli.options import key_of, project_of
 from reconciler.cli.output import output, paint_for, print_json, reporting, show_plan
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def import_(arguments: argparse.Namespace) -> int:
     from reconciler import workflow
 
     project, options = project_of(arguments)
-    key = arguments.key.removeprefix("accounts.")
+    key = key_of(arguments.key)
     state = asyncio.run(workflow.import_account(project, key, arguments.id, options))
     if arguments.format == "json":
         print_json(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import Exit, Problem
-from reconciler.cli.options import read_state
+from reconciler.cli.options import key_of, read_state
 from reconciler.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def state_show(arguments: argparse.Namespace) -> int:
     from reconciler.core.state import record_json
 
     state = read_state(arguments)
-    key = arguments.address.removeprefix("accounts.")
+    key = key_of(arguments.address)
     if state is None or key not in state.accounts:
         raise Problem(f"accounts.{key} is not in state; `reconciler state list` tells what is")
     print_json(record_json(state.accounts[key]))

@@ -179,12 +179,10 @@ def variable_file(path: Path) -> dict[str, JsonValue]:
     }
 
 
-def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic], bool]:
-    """The included documents, what is wrong with them, and whether every file could be read."""
-    documents: list[MappingNode] = []
+def project_files(project: Project) -> tuple[list[Path], list[Diagnostic]]:
+    """The YAML files of the project, `reconciler.yaml` first; and what is wrong with `include`."""
     diagnostics: list[Diagnostic] = []
     found: set[Path] = set()
-    whole = not any((problem.path or "").startswith(_NEEDED) for problem in project.problems)
     for pattern, source in project.settings.include:
         try:
             found.update(files.named(project.directory, pattern))
@@ -193,10 +191,23 @@ def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic], bo
             diagnostics.append(
                 Diagnostic("error", "A wrong include", detail, path="include", source=source)
             )
+    first = project.directory.resolve() / FILE
+    return [first, *sorted(found - {first})], diagnostics
+
+
+def name_of(project: Project, path: Path) -> str:
+    """What diagnostics call a file of the project."""
+    return path.relative_to(project.directory.resolve()).as_posix()
+
+
+def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic], bool]:
+    """The included documents, what is wrong with them, and whether every file could be read."""
+    documents: list[MappingNode] = []
+    whole = not any((problem.path or "").startswith(_NEEDED) for problem in project.problems)
+    (_, *paths), diagnostics = project_files(project)
     whole = whole and not diagnostics
-    root = project.directory.resolve()
-    for path in sorted(found - {root / FILE}):
-        read, wrong = _documents(path, path.relative_to(root).as_posix(), IncludedShape)
+    for path in paths:
+        read, wrong = _documents(path, name_of(project, path), IncludedShape)
         documents += read
         diagnostics += wrong
         whole = whole and bool(read)

@@ -12,7 +12,9 @@ Source: docs/configuration.md; why not a library: docs/decisions/009-formatting-
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, get_args, get_origin
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, get_args, ge
 import yaml
 from pydantic import BaseModel
 
+from reconciler.config import files
 from reconciler.config.nodes import parse, text_of
 from reconciler.core.account import known_keys
 from reconciler.core.configuration import Invalid
@@ -28,6 +31,7 @@ from reconciler.core.values import Diagnostic, JsonValue, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 _STEP: Final = 2
 _MERGE: Final = "<<"
@@ -60,6 +64,39 @@ def formatted(name: str, data: bytes) -> str:
     if _comments(text) != _comments(result):
         raise _refusal(name, "a comment would be lost")
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A file that is not as it should be. `name`: what diagnostics call it; `text`: what belongs there."""
+
+    path: Path
+    name: str
+    text: str
+
+
+def rewritten(path: Path, name: str) -> Rewrite | None:
+    """What `fmt` would write to a file; None if that stands there. Raises: Invalid."""
+    try:
+        data = files.read(path)
+    except files.Unreadable as error:
+        place = Source(name, 1, 1)
+        found = Diagnostic("error", "An unreadable file", f"{error}", source=place)
+        raise Invalid([found]) from error
+    text = formatted(name, data)
+    return None if text.encode() == data else Rewrite(path, name, text)
+
+
+def rewrite(found: Sequence[Rewrite]) -> None:
+    """Write them, each as a whole or not at all. Raises: OSError."""
+    for file in found:
+        new = file.path.with_name(f".{file.path.name}.{os.getpid()}")
+        try:
+            new.write_text(file.text, encoding="utf-8")
+            shutil.copymode(file.path, new)
+            new.replace(file.path)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def _values(name: str, data: bytes) -> list[JsonValue]:

@@ -145,8 +145,9 @@ def _gather_block(
     elif key in into:
         first = into[key].source
         detail = f"It stands at {first} already. Remove one of the two."
+        what = "An account" if section == "accounts" else "A template"
         name = f"{section}.{key}"
-        diagnostics.append(problem(f"{name} declared twice", detail, block.source, address=name))
+        diagnostics.append(problem(f"{what} declared twice", detail, block.source, address=name))
     else:
         into[key] = block
 

@@ -104,15 +104,16 @@ class Declared:
     def origin(self, path: FieldPath) -> tuple[Source, str]:
         """Where the value at `path` of the block comes from, and of what kind that place is.
 
-        The kind: account, default, template NAME, variable NAME, row.
+        The kind: account, default, template NAME, variable NAME (several: with commas), row.
         """
         for layer in reversed(self.layers):
             found = walk(layer.block, path)
             if found is not ABSENT:
-                name = interpolated(found) or ""
-                if name.startswith("row.") and self.row is not None:
+                named = interpolated(found)
+                if any(name.startswith("row.") for name in named) and self.row is not None:
                     return self.row.source, "row"
-                kind = f"variable {name[4:]}" if name.startswith("var.") else layer.origin
+                variables = ", ".join(name[4:] for name in named if name.startswith("var."))
+                kind = f"variable {variables}" if variables else layer.origin
                 return locate(layer.block, path) or self.source, kind
         return self.source, "account"
 
@@ -121,7 +122,8 @@ class Declared:
         for layer in reversed(self.layers):
             found = walk(layer.block, path)
             if found is not ABSENT and path:
-                if self.row is not None and (interpolated(found) or "").startswith("row."):
+                from_row = any(name.startswith("row.") for name in interpolated(found))
+                if self.row is not None and from_row:
                     return self.row.source
                 return locate(layer.block, path, key=key) or self.source
         if path:

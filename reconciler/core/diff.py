@@ -132,10 +132,15 @@ def compare(
 
 def creation(declared: Declared) -> tuple[FieldChange, ...]:
     """The fields of an account that does not exist yet, in order of path."""
+    return tuple(field for field in resolved(declared) if field.after is not None)
+
+
+def resolved(declared: Declared) -> tuple[FieldChange, ...]:
+    """Every declared leaf with its value and where that comes from, in order of path; null, too."""
     return tuple(
         _change(path, ABSENT, value, declared.sensitive.get(path), False, declared.origin(path))
         for path, value in sorted(leaves(declared.block))
-        if value is not None and path != ("settings",)
+        if path != ("settings",)
     )
 
 

@@ -77,13 +77,13 @@ def read_variables(
             diagnostics.append(problem(error.summary, error.detail, source))
     for name in sorted(given.keys() - declared.keys()):
         detail = f"It stands in no `variables:` of reconciler.yaml.{nearest(name, declared)}"
-        diagnostics.append(problem(f"An undeclared variable {name}", detail, None))
+        diagnostics.append(problem(f"An undeclared variable: {name}", detail, None))
     for variable in sorted(environment):
         name = variable.removeprefix(_OWN)
         if name != variable and name not in declared:
             near = nearest(name, declared)
             detail = f"{variable} is set, but no `variables:` of reconciler.yaml has it.{near}"
-            diagnostics.append(Diagnostic("warning", f"An undeclared variable {name}", detail))
+            diagnostics.append(Diagnostic("warning", f"An undeclared variable: {name}", detail))
     return variables, diagnostics
 
 
@@ -121,13 +121,13 @@ def _variable(
     if value is ABSENT:
         sources = [f"--var {name}=…", f"{_OWN}{name}", *([shape.env] if shape.env else [])]
         detail = f"Give one by {', '.join(sources)} or a default."
-        raise _NoVariable(f"No value for the variable {name}", detail)
+        raise _NoVariable(f"No value for the variable: {name}", detail)
     assumed = "sensitive" not in shape.model_fields_set
     sensitive = given_by not in ("default", "--var") if assumed else shape.sensitive
     try:
         return Variable(_typed(value, default), sensitive, assumed, given_by, source)
     except ValueError as error:
-        raise _NoVariable(f"A wrong value for the variable {name}", f"{error}.") from error
+        raise _NoVariable(f"A wrong value for the variable: {name}", f"{error}.") from error
 
 
 def _nearest_value(
@@ -329,10 +329,12 @@ def _first(origins: Iterable[str | None]) -> str | None:
     return next((origin for origin in origins if origin is not None), None)
 
 
-def interpolated(text: JsonValue) -> str | None:
-    """What the first interpolation in `text` names: `var.region`, `row.name`; None without one."""
-    match = _INTERPOLATION.search(text) if isinstance(text, str) else None
-    return match[1].strip() if match and match[1] else None
+def interpolated(text: JsonValue) -> tuple[str, ...]:
+    """What the interpolations in `text` name, each once: `var.region`, `row.name`."""
+    if not isinstance(text, str) or "${" not in text:
+        return ()
+    names = (match[1].strip() for match in _INTERPOLATION.finditer(text) if match[1])
+    return tuple(dict.fromkeys(names))
 
 
 # --- URLs with credentials -------------------------------------------------------------------

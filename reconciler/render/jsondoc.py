@@ -6,20 +6,23 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from reconciler import __version__
+from reconciler.core import diff
 from reconciler.core.graph import Action
 from reconciler.core.state import SENSITIVE
 from reconciler.core.values import ABSENT, JsonObject, JsonValue, address, concealed, dotted
 from reconciler.render import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from reconciler.core.configuration import Declared
     from reconciler.core.diff import FieldChange, Side
     from reconciler.core.graph import Operation
     from reconciler.core.outcome import Result
     from reconciler.core.plan import Change, Plan
     from reconciler.core.state import State
     from reconciler.core.values import Diagnostic
+    from reconciler.core.variables import Variable
 
 ORDER: Final = (
     Action.CREATE,
@@ -75,6 +78,48 @@ def drift(state: State, changes: Sequence[Change], unchanged: int) -> JsonObject
     document["changes"] = [_change(change) for change in changes]
     document["diagnostics"] = []
     return document
+
+
+def resolved(declared: Declared, variables: Mapping[str, Variable]) -> JsonObject:
+    """An account as it is declared, all layers merged, and where each value comes from."""
+    fields: list[JsonObject] = [
+        {
+            "path": dotted(field.path),
+            "value": _side(field.after),
+            "sensitive": field.sensitive,
+            "source": _origin(field, variables),
+        }
+        for field in diff.resolved(declared)
+    ]
+    return {
+        "format_version": "1",
+        "command": "show",
+        "tool": f"reconciler {__version__}",
+        "address": declared.address,
+        "parent": declared.parent,
+        "id": declared.id,
+        "fields": [*fields],
+    }
+
+
+def _origin(field: FieldChange, variables: Mapping[str, Variable]) -> JsonValue:
+    if field.source is None:
+        return None
+    place = field.source
+    document: JsonObject = {
+        "file": place.file,
+        "line": place.line,
+        "column": place.column,
+        "from": field.origin,
+    }
+    if named := variables_in(field.origin):
+        document["given_by"] = {name: variables[name].given_by for name in named}
+    return document
+
+
+def variables_in(origin: str) -> list[str]:
+    """The variables that an origin names."""
+    return origin.removeprefix("variable ").split(", ") if origin.startswith("variable ") else []
 
 
 def validation(diagnostics: Sequence[Diagnostic]) -> JsonObject:

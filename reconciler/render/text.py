@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.diff import present, shield
+from reconciler.core.diff import resolved as fields_of
 from reconciler.core.graph import Action
 from reconciler.core.values import ROOT, address, dotted, leaves
-from reconciler.render.jsondoc import ORDER
+from reconciler.render.jsondoc import ORDER, variables_in
 from reconciler.render.safe import terminal, value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from reconciler.core.configuration import Declared
     from reconciler.core.diff import FieldChange
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Change, Plan
     from reconciler.core.state import State
     from reconciler.core.values import Diagnostic
+    from reconciler.core.variables import Variable
 
 Paint = Callable[[str, str], str]
 """(style, text) -> text; the styles are those of `_ANSI`."""
@@ -53,6 +55,7 @@ _COUNTED: Final = (
     Action.DELETE,
 )
 _WIDTH: Final = 50
+_WIDE: Final = 80
 
 
 def plain(_style: str, text: str) -> str:
@@ -147,6 +150,30 @@ def step(result: Result) -> str:
         return f"{address(result.key)}: {_failure(result)}"
     word = f"{_DONE[result.action]}{' (temporary)' if result.temporary else ''}"
     return f"{address(result.key)}: {word}{f' ({result.id})' if result.id else ''}"
+
+
+def resolved(declared: Declared, variables: Mapping[str, Variable]) -> str:
+    """An account as it is declared, all layers merged: a line a leaf, and where its value comes from."""
+    fields = fields_of(declared)
+    texts = [f"  {terminal(dotted(field.path))}: {value(field.after)}" for field in fields]
+    width = min(max(map(len, texts), default=0), _WIDE)
+    lines = [
+        f"{text:<{width}}  # {_from(field, variables)}"
+        for text, field in zip(texts, fields, strict=True)
+    ]
+    known = f", id {declared.id}" if declared.id else ""
+    return "\n".join([f"{declared.address}, below {declared.parent}{known}", *lines]) + "\n"
+
+
+def _from(field: FieldChange, variables: Mapping[str, Variable]) -> str:
+    """`accounts/acme.yaml:9: template retail`; of a variable also where it is declared, and what gave it."""
+    place = f"{field.source.file}:{field.source.line}: " if field.source else ""
+    given = "".join(
+        f"; {name} of {variable.source.file}:{variable.source.line}, given by {variable.given_by}"
+        for name in variables_in(field.origin)
+        if (variable := variables[name]).source is not None
+    )
+    return terminal(f"{place}{field.origin}{given}")
 
 
 def diagnostic(found: Diagnostic) -> str:

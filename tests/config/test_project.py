@@ -130,7 +130,7 @@ def test_text_from_outside_takes_the_type_of_the_default(loaded: Load) -> None:
     text = "variables: {n: {default: 60}}\naccounts: {a: {settings: {name: A, realm: a.example.com, topup: {threshold: '${var.n}'}}}}\n"
     assert settings(loaded({"reconciler.yaml": text}, {"n": "5"}))["topup"] == {"threshold": 5}
     assert problems(loaded({"reconciler.yaml": text}, {"n": "five"})) == [
-        "reconciler.yaml:3:13 A wrong value for the variable n"
+        "reconciler.yaml:3:13 A wrong value for the variable: n"
     ]
 
 
@@ -161,9 +161,9 @@ def test_credentials_in_a_url_make_a_value_sensitive(loaded: Load, value: str) -
         ({"reconciler.yaml": "accounts: {a: {extends: [t]}}\n"}, ["reconciler.yaml:3:12 A missing field", "reconciler.yaml:3:26 An unknown template"]),
         ({"reconciler.yaml": "templates: {t: {extends: [u]}, u: {extends: [t]}}\naccounts: {a: {extends: [t], settings: {name: A, realm: aaaa}}}\n"}, ["reconciler.yaml:3:46 Templates in a circle"]),
         ({"reconciler.yaml": "accounts: {a b: {settings: {name: A}}, root: {settings: {name: B}}}\n"}, ["reconciler.yaml:3:12 A malformed key", "reconciler.yaml:3:40 A malformed key"]),
-        ({"reconciler.yaml": "include: [x]\naccounts: {a: {settings: {name: A, realm: aaaa}}}\n", "x/a.yaml": "accounts: {a: {settings: {name: A, realm: aaaa}}}\n"}, ["x/a.yaml:1:12 accounts.a declared twice"]),
+        ({"reconciler.yaml": "include: [x]\naccounts: {a: {settings: {name: A, realm: aaaa}}}\n", "x/a.yaml": "accounts: {a: {settings: {name: A, realm: aaaa}}}\n"}, ["x/a.yaml:1:12 An account declared twice"]),
         ({"reconciler.yaml": "accounts: {a: {settings: {name: '${var.x}', realm: aaaa, org: '${env.HOME}'}}}\n"}, ["reconciler.yaml:3:33 A broken interpolation", "reconciler.yaml:3:63 A broken interpolation"]),
-        ({"reconciler.yaml": "variables: {x: {}}\n"}, ["reconciler.yaml:3:13 No value for the variable x"]),
+        ({"reconciler.yaml": "variables: {x: {}}\n"}, ["reconciler.yaml:3:13 No value for the variable: x"]),
         ({"reconciler.yaml": "accounts: {a: {id: '../b', settings: {name: A, realm: aaaa}}}\n"}, ["reconciler.yaml:3:20 A malformed account id"]),
     ],
 )  # fmt: skip
@@ -187,7 +187,7 @@ def test_a_link_out_of_the_project_is_refused(
 def test_a_variable_that_nobody_declared_is_refused(loaded: Load) -> None:
     assert problems(
         loaded({"reconciler.yaml": "variables: {region: {default: x}}\n"}, {"regio": "y"})
-    ) == ["An undeclared variable regio"]
+    ) == ["An undeclared variable: regio"]
 
 
 @pytest.fixture
