@@ -21,12 +21,17 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from reconciler.backends.lease import Timing
     from reconciler.core.state import Entry, State
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock. `since` and `heartbeat`: UTC, ISO 8601. `job`: URL of the CI job, or ""."""
+    """Who holds a lock. `since` and `heartbeat`: UTC, ISO 8601. `job`: URL of the CI job, or "".
+
+    `machine`: the running kernel, as no other is called; `process`: which of its processes, so that
+    a number that was given out again is not mistaken. Both are "" where they can't be told.
+    """
 
     run: str
     who: str
@@ -37,6 +42,8 @@ class Holder:
     heartbeat: str
     fence: int = 0
     job: str = ""
+    machine: str = ""
+    process: str = ""
 
     def __str__(self) -> str:
         job = f", {self.job}" if self.job else ""
@@ -86,19 +93,27 @@ class StateWriter(StateReader, Protocol):
     def journal(self, base: State, entries: Sequence[Entry]) -> None:
         """Make `entries` durable, which come after `base`. Cost does not grow with the state.
 
-        Without entries: find out that it could be done. Raises: Unwritable, Lost.
+        `base`: what `read` answered or `save` was given last. Without entries: find out that it
+        could be done. Raises: Unwritable, Lost, Unusable.
         """
 
     def save(self, state: State) -> None:
         """Replace the state, durably and as a whole, if it is another; the journal is done with.
 
-        Raises: Unwritable, Lost.
+        Another state must have a higher serial and the same lineage (`check_next`).
+        Raises: Unwritable, Lost, Unusable if what is there can't be trusted.
         """
 
     def discard(self) -> None:
         """Begin anew: from now on there never was a state. What was there is kept as a generation.
 
         Works, too, where `read` raises. Raises: Unwritable, Lost.
+        """
+
+    def check(self) -> None:
+        """Make sure that the lock is not known to be lost; before anything is sent. Cheap.
+
+        Asks the place only if signs of life have failed for a lease. Raises: Lost.
         """
 
 
@@ -109,7 +124,8 @@ class Backend(StateReader, Protocol):
         """Be the only writer. `timeout`: seconds to wait for another run.
 
         A dead holder is taken over: at once where its death can be known, else when its lease has
-        run out. Raises: Locked, Unwritable, Unusable.
+        run out. A state that can't be trusted does not hinder it: `discard` and a restored
+        generation need the lock, too. Raises: Locked, Unwritable.
         """
 
     def holder(self) -> Holder | None:
@@ -128,12 +144,18 @@ class Backend(StateReader, Protocol):
 def open_backend(
     named: str,
     directory: Path,
-    environment: Mapping[str, str],  # noqa: ARG001 - for those that need credentials
+    environment: Mapping[str, str],
+    timing: Timing | None = None,
 ) -> Backend:
     """The backend that the key `state` of a project names. Raises: ValueError with the reason."""
+    from reconciler.backends.codec import codec_from
+    from reconciler.backends.lease import TIMING
+
+    codec = codec_from(environment)
+    timing = timing or TIMING
     scheme, separator, _ = named.partition("://")
     if not separator:
         from reconciler.backends.local import LocalBackend
 
-        return LocalBackend(directory / named)
+        return LocalBackend(directory / named, codec, timing)
     raise ValueError(f"{scheme}:// is not supported; give a path")

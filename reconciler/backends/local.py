@@ -1,284 +1,585 @@
 """State in a file.
 
-`PATH` is the state, `PATH.journal` what a run made sure of since, `PATH.lock` says who is writing,
-`PATH.backup.SERIAL` are the generations before. All are readable by their owner alone.
+`PATH` is the state, `PATH.journal` what a run made sure of since, `PATH.backup.SERIAL` are the
+generations before, `PATH.lock` says who writes and what was saved last. All are readable by their
+owner alone.
 
-The lock is the kernel's (`flock`): it ends with the process that holds it, however that ends. The
-lock file's text is for people. A journal belongs to one lineage and serial: one that is left
-behind after its state was saved is recognised by that, and ignored.
+Who holds the lock has made `PATH.lock` anew and keeps the kernel's lock (`flock`) on it, which ends
+with the process: so its death is known at once on the same machine. Its sign of life is the file's
+time. Every change of any of the files happens in `PATH.mutex`, which is held for moments, and
+begins with a look whether `PATH.lock` still names the writer. To take over is to replace
+`PATH.lock` in the same mutex: a writer that was stopped finds another name there before it can
+write, at whichever point it was stopped.
 
 Source: docs/state.md.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import getpass
 import os
-import socket
-import threading
-import time
-import zlib
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
-from reconciler.backends.backend import Holder, Locked, Unwritable
-from reconciler.core.state import Entry, State, Unusable, dump, entry_from, entry_json, fold, parse
+from reconciler.backends import files
+from reconciler.backends.backend import Generation, Holder, Lost, Unwritable
+from reconciler.backends.codec import PLAIN, Codec, checked_line, is_whole, read_checked_line
+from reconciler.backends.integrity import DISCARDED, Witness, check_next
+from reconciler.backends.lease import TIMING, Pulse, Timing, Watch, beating, this_machine, this_run
+from reconciler.core.state import Entry, State, Unusable, fold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from reconciler.core.values import JsonObject, JsonValue
+    from reconciler.core.values import JsonObject
 
 GENERATIONS: Final = 10
-HEARTBEAT: Final = 10.0
-"""Seconds between two signs of life in the lock file."""
-_POLL: Final = 0.2
+_UNREAD: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What `PATH.lock` says. `fence`: of the last holder; `saved`: None if nothing is known."""
+
+    fence: int = 0
+    holder: Holder | None = None
+    saved: Witness | None = None
 
 
 class LocalBackend:
-    """Keeps state in a file of this machine."""
+    """Keeps state in a file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._journal_path = path.with_name(path.name + ".journal")
-        self._lock_path = path.with_name(path.name + ".lock")
-        self._journal_file: int | None = None
-
-    # --- reading ---
+    def __init__(self, path: Path, codec: Codec = PLAIN, timing: Timing = TIMING) -> None:
+        self._place = _Place(path, codec, timing)
 
     def read(self) -> State | None:
         """The state with what interrupted runs recorded. Raises: Unusable."""
-        text = self._read_file(self.path)
-        journal = self._read_file(self._journal_path)
-        if text is None:
-            if self._backups():
-                raise Unusable(
-                    f"{self.path} is gone, but {self._backups()[-1].name} is there. Restore it by copying"
-                    f" it to {self.path.name}, or remove the backups to begin anew."
-                )
-            if journal:
-                raise Unusable(f"{self.path} is gone, but {self._journal_path.name} is there")
-            return None
+        return self._place.read()[0]
+
+    @contextmanager
+    def lock(self, run: str, command: str, timeout: float) -> Iterator[LocalWriter]:
+        """Be the only writer. Raises: Locked, Unwritable."""
+        lock = self._place.acquire(this_run(run, command), timeout)
         try:
-            state = parse(text)
+            with beating(lock.beat, self._place.timing) as pulse:
+                writer = LocalWriter(lock, pulse)
+                try:
+                    yield writer
+                finally:
+                    writer.close()
+        finally:
+            lock.release()
+
+    def holder(self) -> Holder | None:
+        """Who holds the lock now, dead or alive; None if nobody does."""
+        return self._place.record().holder
+
+    def unlock(self, run: str) -> None:
+        """Take the lock away from that run, if it still has it. Raises: Unwritable."""
+        place = self._place
+        with _unwritable(place.lock_path), place.mutex():
+            record = place.record()
+            if record.holder is not None and record.holder.run == run:
+                os.close(place.put_record(replace(record, holder=None)))
+
+    def history(self) -> Sequence[Generation]:
+        """The generations that are kept, the latest first."""
+        return self._place.history()
+
+    def generation(self, serial: int) -> State:
+        """A generation that is kept. Raises: Unusable."""
+        return self._place.generation(serial)
+
+
+class _Place:
+    """The files of one state, and what is true of them whoever looks."""
+
+    def __init__(self, path: Path, codec: Codec, timing: Timing) -> None:
+        self.path = path
+        self.journal_path = self.beside("journal")
+        self.lock_path = self.beside("lock")
+        self._new_lock_path = self.beside("lock.new")
+        self.codec = codec
+        self.timing = timing
+
+    def beside(self, name: str) -> Path:
+        """The path of another file of this state."""
+        return self.path.with_name(f"{self.path.name}.{name}")
+
+    def new_path(self, run: str) -> Path:
+        """Where a run writes its new state before it is put in its place."""
+        return self.beside(f"new.{run[:8]}")
+
+    # --- the state ---
+
+    def read(self) -> tuple[State | None, int]:
+        """The state with its journal folded in, and the serial that it was saved with, 0 if never.
+
+        The lock is read first and the state last, so that who saves meanwhile is never mistaken
+        for damage: the state may only be newer than what the others say. Raises: Unusable.
+        """
+        last = self.record().saved
+        journal = self._read(self.journal_path)
+        text = self._read(self.path)
+        if text is None:
+            self._check_gone(last, journal)
+            return None, 0
+        try:
+            state = self.codec.decode(text, last)
         except Unusable as error:
             raise Unusable(
                 f"{self.path}: {error}. The generations before: {self.path.name}.backup.*"
             ) from error
-        return fold(state, self._journalled(state, journal)) if journal else state
+        return fold(state, self._journalled(state, journal or b"", last)), state.serial
 
-    def _read_file(self, path: Path) -> bytes | None:
+    def _check_gone(self, last: Witness | None, journal: bytes | None) -> None:
+        """Raises: Unusable if there must be a state."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise Unusable(f"{path}: {_why(error)}") from error
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
+            if last is not None:
+                last.check_gone()
+        except Unusable as error:
+            raise Unusable(f"{self.path}: {error}") from error
+        left = self.backups()[-1:] or ([self.journal_path] if journal else [])
+        if last is None and left:
+            raise Unusable(
+                f"{self.path} is gone, but {left[0].name} is there. Restore a generation"
+                " (`reconciler state restore`), or begin anew by `reconciler init --new-state`"
+            )
 
-    def _journalled(self, state: State, journal: bytes) -> list[Entry]:
-        """The entries of a journal that goes with `state`. A torn last line was never confirmed."""
-        *lines, torn = journal.split(b"\n")
+    def _journalled(self, state: State, journal: bytes, last: Witness | None) -> list[Entry]:
+        """The entries of a journal that goes with `state`; a torn end was never confirmed."""
+        *lines, end = journal.split(b"\n")
+        if lines and not end and _is_torn(lines[-1]):
+            lines.pop()
         entries: list[Entry] = []
         for number, line in enumerate(lines, 1):
-            try:
-                document = _checked(line)
-                if number == 1:
-                    if document != {"lineage": state.lineage, "serial": state.serial}:
-                        return []
-                    continue
-                entries.append(entry_from(document))
-            except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines) and not torn:
-                    break
-                raise Unusable(f"{self._journal_path}:{number}: it is damaged ({error})") from error
+            entries += self._recorded(state, number, line, last)
+        if not _is_cut(end):
+            entries += self._recorded(state, len(lines) + 1, end.removesuffix(b"\0"), last)
         return entries
 
-    # --- writing ---
-
-    @contextmanager
-    def lock(self, run: str, command: str, timeout: float) -> Iterator[None]:
-        """Be the only writer. Raises: Locked, Unwritable, Unusable."""
+    def _recorded(
+        self, state: State, number: int, line: bytes, last: Witness | None
+    ) -> list[Entry]:
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self._lock_path, flags, 0o600)
+            return self.codec.decode_record(state, number, line, last) or []
+        except Unusable as error:
+            raise Unusable(f"{self.journal_path}:{number}: it is damaged ({error})") from error
+
+    def _read(self, path: Path) -> bytes | None:
+        try:
+            return files.read(path)
         except OSError as error:
-            raise Unwritable(f"{self._lock_path}: {_why(error)}") from error
-        try:
-            self._wait_for(descriptor, timeout)
-            holder = _holder(run, command)
-            _write_holder(descriptor, holder)
-            over = threading.Event()
-            pulse = threading.Thread(target=_pulse, args=(descriptor, holder, over), daemon=True)
-            pulse.start()
-            try:
-                self._recover()
-                yield
-            finally:
-                over.set()
-                pulse.join()
-                os.ftruncate(descriptor, 0)
-                self._close_journal()
-        finally:
-            os.close(descriptor)
+            raise Unusable(f"{path}: {files.why(error)}") from error
 
-    def _recover(self) -> None:
-        """Fold in what an interrupted run left in the journal, before it is written anew."""
-        if not self._journal_path.exists():
-            return
-        state = self.read()
-        text = self._read_file(self.path)
-        if state is not None and text is not None and state.serial != parse(text).serial:
-            self.save(state)
-        self._journal_path.unlink(missing_ok=True)
+    # --- the generations ---
 
-    def _wait_for(self, descriptor: int, timeout: float) -> None:
-        until = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise Locked(_read_holder(descriptor)) from None
-                time.sleep(_POLL)
-            else:
-                return
+    def backups(self) -> list[Path]:
+        """The generations that are kept, the oldest first."""
+        found = self.path.parent.glob(f"{self.path.name}.backup.*")
+        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
-    def journal(self, base: State, entries: Sequence[Entry]) -> None:
-        """Append `entries` to the journal and sync it. Raises: Unwritable."""
-        try:
-            text = b""
-            if self._journal_file is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._journal_file = os.open(self._journal_path, flags, 0o600)
-                text = _line({"lineage": base.lineage, "serial": base.serial})
-            text += b"".join(_line(entry_json(entry)) for entry in entries)
-            _write(self._journal_file, text)
-            os.fsync(self._journal_file)
-        except OSError as error:
-            raise Unwritable(f"{self._journal_path}: {_why(error)}") from error
+    def history(self) -> list[Generation]:
+        """The generations that are kept, the latest first."""
+        return [
+            Generation(int(path.suffix[1:]), _iso(path.stat().st_mtime))
+            for path in reversed(self.backups())
+            if path.suffix[1:].isdigit()
+        ]
 
-    def save(self, state: State) -> None:
-        """Write the state beside its place, sync it, keep the old one, and put it there."""
-        text = dump(state)
-        if self._read_file(self.path) == text:
-            self._drop_journal()  # what it says came to nothing
-            return
-        new = self.path.with_name(f"{self.path.name}.new.{os.getpid()}")
-        try:
-            new.unlink(missing_ok=True)
-            descriptor = os.open(
-                new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            )
-            try:
-                _write(descriptor, text)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            self._keep_generation()
-            new.replace(self.path)
-            self._sync_directory()
-            self._drop_journal()
-        except OSError as error:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise Unwritable(
-                f"{self.path}: {_why(error)}. The state that was there is whole; what this run did stands in"
-                f" {self._journal_path.name} and is taken up by the next run."
-            ) from error
+    def backup_path(self, serial: int) -> Path:
+        """Where a generation is kept."""
+        return self.beside(f"backup.{serial:09d}")
 
-    def _keep_generation(self) -> None:
-        """Give the present state a second name, and drop the oldest of those."""
-        present = self._read_file(self.path)
-        if present is None:
-            return
-        serial = parse(present).serial
-        backup = self.path.with_name(f"{self.path.name}.backup.{serial:09d}")
+    def keep_generation(self, serial: int) -> None:
+        """Give the present state a second name, and drop the oldest of those. Raises: OSError."""
+        backup = self.backup_path(serial)
         backup.unlink(missing_ok=True)
-        os.link(self.path, backup)
-        for old in self._backups()[:-GENERATIONS]:
+        os.link(self.path, backup, follow_symlinks=False)
+        for old in self.backups()[:-GENERATIONS]:
             old.unlink()
 
-    def _backups(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f"{self.path.name}.backup.*"))
+    def put_away(self, serial: int, fence: int) -> None:
+        """Take the state from its place: to the generations, or as damaged. Raises: OSError."""
+        with suppress(FileNotFoundError):
+            self.path.replace(
+                self.backup_path(serial) if serial > 0 else self.beside(f"damaged.{fence}")
+            )
 
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def generation(self, serial: int) -> State:
+        """A generation that is kept. Raises: Unusable."""
+        path = self.backup_path(serial)
+        text = self._read(path)
+        if text is None:
+            kept = ", ".join(str(generation.serial) for generation in self.history())
+            raise Unusable(f"no generation {serial} is kept. There are: {kept or 'none'}")
         try:
-            os.fsync(descriptor)
+            return self.codec.decode(text)
+        except Unusable as error:
+            raise Unusable(f"{path}: {error}") from error
+
+    # --- the lock ---
+
+    @contextmanager
+    def mutex(self) -> Iterator[None]:
+        """Be alone with the files, for moments. Raises: Unwritable."""
+        path = self.beside("mutex")
+        with ExitStack() as stack:
+            with _unwritable(path):
+                stack.enter_context(files.mutex(path, self.timing.lease))
+            yield
+
+    def record(self) -> _Record:
+        """What the lock says. Raises: Unusable."""
+        try:
+            descriptor = files.opened(self.lock_path)
+            if descriptor is None:
+                return _Record()
+            with os.fdopen(descriptor, "rb") as file:
+                text, seen = file.read(), os.fstat(descriptor)
+        except OSError as error:
+            raise Unusable(f"{self.lock_path}: {files.why(error)}") from error
+        if not text or text.startswith(b"{"):  # as version 0.1 left it
+            return _Record()
+        try:
+            return _record_from(text, _iso(seen.st_mtime))
+        except (KeyError, TypeError, Unusable) as error:
+            raise Unusable(
+                f"{self.lock_path}: it is damaged ({error}). If no run is under way, remove it"
+            ) from error
+
+    def acquire(self, me: Holder, timeout: float) -> _Lock:
+        """Become the holder. Raises: Locked, Unwritable."""
+        with _unwritable(self.path.parent):
+            files.make_directory(self.path.parent)
+        watch = Watch(self.timing, timeout)
+        while True:
+            with _unwritable(self.lock_path), self.mutex():
+                record = self.record()
+                held = record.holder
+                if held is None or self._has_died(held) or watch.given_up(held):
+                    mine = _Record(
+                        record.fence + 1, replace(me, fence=record.fence + 1), record.saved
+                    )
+                    lock = _Lock(self, mine, self.put_record(mine))
+                    self._clear(held)
+                    return lock
+            watch.wait(held)
+
+    def _clear(self, dead: Holder | None) -> None:
+        """Remove what a run left half written that is no longer the holder."""
+        if dead is not None:
+            self.new_path(dead.run).unlink(missing_ok=True)
+
+    def _has_died(self, holder: Holder) -> bool:
+        """Whether the holder ran on this machine and has ended, as the kernel says."""
+        descriptor = files.opened(self.lock_path)
+        if descriptor is None or holder.machine != this_machine():
+            return False
+        try:
+            return files.try_flock(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
 
+    def put_record(self, record: _Record) -> int:
+        """Replace the lock file, in the mutex. Returns what it is held by. Raises: OSError."""
+        descriptor = self.prepare_record(record)
+        self.place_record()
+        return descriptor
+
+    def prepare_record(self, record: _Record) -> int:
+        """Write the next lock file beside the present one, held already. Raises: OSError."""
+        descriptor = files.create(self._new_lock_path)
+        try:
+            files.try_flock(descriptor, fcntl.LOCK_EX)
+            files.write(descriptor, checked_line(_record_json(record)) + b"\n")
+            os.fsync(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def place_record(self) -> None:
+        """Put the lock file in its place that was prepared. Raises: OSError."""
+        self._new_lock_path.replace(self.lock_path)
+        files.sync_directory(self.path.parent)
+
+
+class _Lock:
+    """The lock as its holder has it."""
+
+    def __init__(self, place: _Place, record: _Record, descriptor: int) -> None:
+        self.place = place
+        self._record = record
+        self._descriptor = descriptor
+
+    @property
+    def run(self) -> str:
+        """Who holds it."""
+        return self._record.holder.run if self._record.holder else ""
+
+    @property
+    def fence(self) -> int:
+        """The number that no other holder has."""
+        return self._record.fence
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be alone with the files, and surely the holder. Raises: Lost, Unwritable."""
+        with self.place.mutex():
+            if not self._is_mine():
+                raise Lost(_taken(self.place.record().holder))
+            yield
+
+    def _is_mine(self) -> bool:
+        with suppress(Unusable):
+            found = self.place.record()
+            return (found.fence, found.holder and found.holder.run) == (self.fence, self.run)
+        return False
+
+    def beat(self) -> bool:
+        """Give a sign of life; whether the lock is still held. Raises: Unwritable."""
+        with self.place.mutex():
+            if not self._is_mine():
+                return False
+            os.utime(self._descriptor)
+            return True
+
+    @contextmanager
+    def remembering(self, saved: Witness) -> Iterator[None]:
+        """Note, while `held`, what the block saves. Nothing that can fill a disk comes after it.
+
+        Raises: OSError.
+        """
+        record = replace(self._record, saved=saved)
+        descriptor = self.place.prepare_record(record)
+        try:
+            yield
+            self.place.place_record()
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(self._descriptor)
+        self._record, self._descriptor = record, descriptor
+
+    def release(self) -> None:
+        """Let go. On a full disk the file stays as it is, and the kernel's lock alone ends."""
+        try:
+            with suppress(Unwritable), _unwritable(self.place.lock_path), self.held():
+                os.close(self.place.put_record(replace(self._record, holder=None)))
+        finally:
+            os.close(self._descriptor)
+
+
+class _Journal:
+    """The journal that a writer has begun. After a failure it takes nothing more."""
+
+    def __init__(self, lock: _Lock) -> None:
+        self._lock = lock
+        self._path = lock.place.journal_path
+        self._descriptor: int | None = None
+        self._number = 0
+        self._end = 0
+        self._failed: Unwritable | None = None
+        self._entries = 0
+
+    def append(self, base: State, entries: Sequence[Entry]) -> None:
+        """Write a record and sync it. Raises: Unwritable, Lost."""
+        if self._failed is not None:
+            raise self._failed
+        record = self._lock.place.codec.encode_record(base, self._number + 1, entries) + b"\n"
+        try:
+            with _unwritable(self._path):
+                descriptor = self._write(record)
+                os.fsync(descriptor)
+        except Unwritable as error:
+            self._failed = error
+            self._cut()
+            raise
+        self._number += 1
+        self._end += len(record)
+        self._entries += len(entries)
+
+    @property
+    def holds(self) -> bool:
+        """Whether all that the run made sure of stands in it."""
+        return self._entries > 0 and self._failed is None
+
+    def _write(self, record: bytes) -> int:
+        with self._lock.held():
+            if self._descriptor is None:
+                self._descriptor = files.create(self._path)
+                files.sync_directory(self._path.parent)
+            files.write(self._descriptor, record, self._end)
+        return self._descriptor
+
+    def _cut(self) -> None:
+        """Leave no half of a record behind. What could not be synced may stay: it is true."""
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
+
+    def close(self) -> None:
+        """Write no more."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class LocalWriter:
+    """The holder of the lock on a state in a file."""
+
+    def __init__(self, lock: _Lock, pulse: Pulse) -> None:
+        self._lock = lock
+        self._pulse = pulse
+        self._place = lock.place
+        self._known: State | None = None
+        self._stored = _UNREAD
+        self._journal = _Journal(lock)
+
+    def check(self) -> None:
+        """Make sure that the lock is not known to be lost. Raises: Lost."""
+        self._pulse.check()
+
+    def read(self) -> State | None:
+        """The state with what interrupted runs recorded. Raises: Unusable."""
+        self._known, self._stored = self._place.read()
+        return self._known
+
+    def journal(self, base: State, entries: Sequence[Entry]) -> None:
+        """Append a record to the journal and sync it. Raises: Unwritable, Lost, Unusable."""
+        self._look()
+        if base.serial != self._stored:  # it holds what an interrupted run left in its journal
+            self.save(base)
+        self._journal.append(base, entries)
+
+    def save(self, state: State) -> None:
+        """Write the state beside its place, keep the old one, and put it there.
+
+        Raises: Unwritable, Lost, Unusable.
+        """
+        self._look()
+        check_next(self._known, state)
+        if state == self._known and state.serial == self._stored:
+            with self._lock.held(), _unwritable(self._place.journal_path):
+                self._drop_journal()
+        else:
+            self._replace(state)
+        self._known, self._stored = state, state.serial
+
+    def _look(self) -> None:
+        """Know what is there, before it is followed by something else."""
+        if self._stored == _UNREAD:
+            self.read()
+
+    def _replace(self, state: State) -> None:
+        new = self._place.new_path(self._lock.run)
+        written = False
+        try:
+            files.write_new(new, self._place.codec.encode(state))
+            written = True
+            with self._lock.held():
+                self._put(new, state)
+        except Lost:
+            new.unlink(missing_ok=True)
+            raise
+        except OSError as error:
+            raise Unwritable(
+                f"{self._place.path}: {files.why(error)}. {self._whereabouts(new, written=written)}"
+            ) from error
+
+    def _put(self, new: Path, state: State) -> None:
+        """Put the new state in its place, while the lock is held."""
+        place = self._place
+        if self._stored:
+            place.keep_generation(self._stored)
+        with self._lock.remembering(place.codec.witness(state)):
+            new.replace(place.path)
+            files.sync_directory(place.path.parent)
+        self._drop_journal()
+
+    def _whereabouts(self, new: Path, *, written: bool) -> str:
+        """Where the state is that could not be saved."""
+        if written and not new.exists():
+            return "The new state is in its place, but it may not survive a power cut."
+        whole = "The state that was there is whole"
+        if written and not self._journal.holds:
+            return f"{whole}; the new one stands in {new}."
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        if self._journal.holds:
+            return f"{whole}; what this run did stands in {self._place.journal_path}, and the next run takes it up."
+        return f"{whole}; the new one could not be written anywhere."
+
     def _drop_journal(self) -> None:
-        self._close_journal()
-        self._journal_path.unlink(missing_ok=True)
+        """Be done with the journal, this run's or another's, while the lock is held."""
+        self._journal.close()
+        self._place.journal_path.unlink(missing_ok=True)
+        self._journal = _Journal(self._lock)
 
-    def _close_journal(self) -> None:
-        if self._journal_file is not None:
-            os.close(self._journal_file)
-            self._journal_file = None
+    def discard(self) -> None:
+        """Begin anew. Raises: Unwritable, Lost."""
+        place = self._place
+        with suppress(Unusable):
+            known = self.read()
+            if known is not None and known.serial != self._stored:
+                self.save(known)
+        with self._lock.held(), _unwritable(place.path):
+            place.put_away(self._stored, self._lock.fence)
+            with self._lock.remembering(DISCARDED):
+                self._drop_journal()
+        self._known, self._stored = None, 0
 
-
-def _line(document: JsonObject) -> bytes:
-    text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _checked(line: bytes) -> JsonObject:
-    """A journal line's document. Raises: ValueError if its checksum is wrong."""
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        raise ValueError("a wrong checksum")
-    document: JsonObject | JsonValue = orjson.loads(text)
-    if not isinstance(document, dict):
-        raise TypeError("no mapping")
-    return document
+    def close(self) -> None:
+        """Write no more; what is in the journal stays."""
+        self._journal.close()
 
 
-def _write(descriptor: int, text: bytes) -> None:
-    view = memoryview(text)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _why(error: OSError) -> str:
-    if error.errno == errno.ELOOP:
-        return "it is a symbolic link, which is refused"
-    return error.strerror or str(error)
-
-
-def _holder(run: str, command: str) -> Holder:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+@contextmanager
+def _unwritable(path: Path) -> Iterator[None]:
+    """What an error of the file system means to who writes."""
     try:
-        who = getpass.getuser()
-    except (KeyError, OSError):  # no name for this user id, as in many containers
-        who = str(os.getuid())
-    return Holder(run, who, socket.gethostname(), os.getpid(), command, now, now)
+        yield
+    except OSError as error:
+        raise Unwritable(f"{path}: {files.why(error)}") from error
 
 
-def _write_holder(descriptor: int, holder: Holder) -> None:
-    text = orjson.dumps(asdict(holder), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    os.pwrite(descriptor, text, 0)
-    os.ftruncate(descriptor, len(text))
+def _taken(holder: Holder | None) -> str:
+    by = f" by {holder}" if holder else ""
+    return f"The lock was lost: it was taken over{by}. Nothing was written since."
 
 
-def _read_holder(descriptor: int) -> Holder | None:
-    try:
-        return Holder(**orjson.loads(os.pread(descriptor, 65536, 0)))
-    except (orjson.JSONDecodeError, TypeError):
-        return None
+def _is_torn(line: bytes) -> bool:
+    """Whether a power cut left a line half written: with zeros, which no single bit makes two of."""
+    return line.startswith(b"\0") or b"\0\0" in line
 
 
-def _pulse(descriptor: int, holder: Holder, over: threading.Event) -> None:
-    while not over.wait(HEARTBEAT):
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        _write_holder(descriptor, replace(holder, heartbeat=now))
+def _is_cut(end: bytes) -> bool:
+    """Whether a line without its end lacks more than that. One with another end is damaged."""
+    return not (is_whole(end.removesuffix(b"\0")) or is_whole(end[:-1]))
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+
+
+def _record_json(record: _Record) -> JsonObject:
+    return {
+        "fence": record.fence,
+        "holder": asdict(record.holder) if record.holder else None,
+        "saved": asdict(record.saved) if record.saved else None,
+    }
+
+
+def _record_from(line: bytes, heartbeat: str) -> _Record:
+    """Read a lock file. Raises: Unusable, KeyError, TypeError."""
+    document = read_checked_line(line.rstrip(b"\n"))
+    holder, saved = document["holder"], document["saved"]
+    return _Record(
+        document["fence"],
+        Holder(**(holder | {"heartbeat": heartbeat})) if holder else None,
+        Witness(**saved) if saved else None,
+    )

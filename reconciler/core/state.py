@@ -176,31 +176,30 @@ def applied_leaves(record: AccountRecord) -> dict[FieldPath, JsonValue]:
 
 def dump(state: State) -> bytes:
     """The state as text: sorted, indented, with a checksum over every byte of it."""
-    document = {
+    return dump_document(state_json(state))
+
+
+def parse(text: bytes) -> State:
+    """Read what `dump` wrote. Raises: Unusable, with what is wrong and what to do."""
+    return state_from(parse_document(text))
+
+
+def state_json(state: State) -> JsonObject:
+    """The state as JSON, without the checksum of its text."""
+    return {
         "format": FORMAT,
         "lineage": state.lineage,
         "serial": state.serial,
         "tool": state.tool,
         "api": {"url": state.api_url, "root": state.root},
         "digest_key": state.digest_key,
-        "checksum": "0" * _DIGITS,
         "accounts": {key: record_json(record) for key, record in state.accounts.items()},
         "intents": {key: intent_json(intent) for key, intent in state.intents.items()},
     }
-    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-    text = orjson.dumps(document, option=options)
-    at = text.index(_CHECKSUM) + len(_CHECKSUM)
-    digest = hashlib.sha256(text).hexdigest().encode()
-    return text[:at] + digest + text[at + _DIGITS :]
 
 
-def parse(text: bytes) -> State:
-    """Read what `dump` wrote. Raises: Unusable, with what is wrong and what to do."""
-    document = _verified(text)
-    if document.get("format") != FORMAT:
-        _unusable(
-            f"its format is {document.get('format')!r}; this version reads {FORMAT}. Upgrade the tool"
-        )
+def state_from(document: JsonObject) -> State:
+    """Read what `state_json` wrote. Raises: Unusable."""
     try:
         api = _object(document["api"])
         return State(
@@ -219,6 +218,26 @@ def parse(text: bytes) -> State:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unusable(f"it is no state of this tool ({error})") from error
+
+
+def dump_document(document: JsonObject) -> bytes:
+    """A document as text, with a checksum over every byte of it."""
+    options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    text = orjson.dumps(document | {"checksum": "0" * _DIGITS}, option=options)
+    at = text.index(_CHECKSUM) + len(_CHECKSUM)
+    digest = hashlib.sha256(text).hexdigest().encode()
+    return text[:at] + digest + text[at + _DIGITS :]
+
+
+def parse_document(text: bytes) -> JsonObject:
+    """Read what `dump_document` wrote. Raises: Unusable, with what is wrong and what to do."""
+    document = _verified(text)
+    del document["checksum"]
+    if document.get("format") != FORMAT:
+        _unusable(
+            f"its format is {document.get('format')!r}; this version reads {FORMAT}. Upgrade the tool"
+        )
+    return document
 
 
 def _verified(text: bytes) -> JsonObject:
