@@ -162,16 +162,32 @@ async def apply(project: Project, options: Options, hooks: Hooks) -> Applied:
 
 
 async def destroy(project: Project, options: Options, hooks: Hooks) -> Applied:
-    """Delete all accounts under management, or the targets: an apply with nothing declared."""
+    """Delete all accounts under management, or the targets and what stands below them.
+
+    An apply with nothing else declared. What is declared and not in state stays away: an
+    interrupted destroy must not be undone.
+    """
     configuration = check(project, options)
-    going = options.targets or _read(project).accounts.keys()
+    state = _read(project)
+    known = state.accounts.keys() | state.intents.keys()
+    going = frozenset(known)
+    if options.targets:
+        going = _with_those_below(options.targets, state)
+        options = replace(options, targets=going)
     command = Source(project.node.file, 1, 1)
-    nothing = replace(
-        configuration,
-        accounts={key: d for key, d in configuration.accounts.items() if key not in going},
-        removed={key: Removed(key, destroy=True, source=command) for key in sorted(going)},
+    staying = {k: d for k, d in configuration.accounts.items() if k in known and k not in going}
+    removed = {key: Removed(key, destroy=True, source=command) for key in sorted(going)}
+    nothing = replace(configuration, accounts=staying, removed=removed, moved=())
+    return await _apply(
+        project, nothing, replace(options, targets=options.targets and going), hooks
     )
-    return await _apply(project, nothing, options, hooks)
+
+
+def _with_those_below(keys: frozenset[Key], state: State) -> frozenset[Key]:
+    """The keys, and those of all accounts in state that stand below them."""
+    ids = {state.accounts[key].id for key in keys & state.accounts.keys()}
+    below = frozenset(key for key, record in state.accounts.items() if record.parent_id in ids)
+    return keys if below <= keys else _with_those_below(keys | below, state)
 
 
 async def _apply(

@@ -187,3 +187,30 @@ def test_an_id_that_is_not_there_or_no_id_is_refused(
     assert ended.code in {1, 3}
     assert world.writes == []
     assert not any(wrong in entry.path for entry in world.log if len(wrong) != 32)
+
+
+def test_a_destroy_that_was_interrupted_is_finished_and_not_undone(
+    world: World, project: Project
+) -> None:
+    blocks: dict[str, JsonObject] = {"a": {}, "b": {"parent": "a"}, "c": {"parent": "b"}}
+    project.declare(blocks, safety={"max_delete": 5})
+    project.settle()
+    world.fault(method="DELETE", path="/accounts/*", nth=2, times=None, status=403)
+    assert project.run("destroy", "--auto-approve").code == 5
+    assert world.names() == ["a", "b"]
+    world.platform.faults.clear()
+    ended = project.run("destroy", "--auto-approve")
+    assert ended.code == 0, ended.out + ended.err
+    assert world.names() == []
+    assert project.state()["accounts"] == {}
+
+
+def test_a_target_of_destroy_takes_along_what_stands_below_it(
+    world: World, project: Project
+) -> None:
+    blocks: dict[str, JsonObject] = {"a": {}, "b": {"parent": "a"}, "c": {"parent": "b"}, "d": {}}
+    project.declare(blocks, safety={"max_delete": 5})
+    project.settle()
+    ended = project.run("destroy", "--auto-approve", "--target", "accounts.b")
+    assert ended.code == 0, ended.out + ended.err
+    assert world.names() == ["a", "d"]
