@@ -15,6 +15,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from chaos.hurry import hurried
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -67,7 +69,8 @@ def _be_the_tool(job: Mapping[str, Any], told: int) -> NoReturn:
 
     tripwire.tripwire_arm(ctypes.c_long(job["point"]))
     try:
-        status = tool(job["arguments"])
+        with hurried():
+            status = tool(job["arguments"])
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     points = tripwire.tripwire_count()
