@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from chaos.world import served
 from reconciler.sandbox.options import SandboxOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from chaos.scenarios import Scenario
     from chaos.world import World
@@ -92,6 +93,16 @@ class Runner:
         self.output.write_bytes(b"")
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What the tool is run with."""
+        return {
+            **self.world.environment,
+            **self.place.environment,
+            "CHAOS_SECRET": CANARY,
+            "TRIPWIRE_DIR": str(self.directory),
+        }
+
+    @property
     def state(self) -> str:
         """The value of `state` for the present project."""
         return self.place.named(f"{os.getpid()}-{self._number}")
@@ -101,25 +112,43 @@ class Runner:
         text = json.dumps({**project, "state": self.state})
         (self.directory / "reconciler.yaml").write_text(text, encoding="utf-8")
 
-    def run(self, *arguments: str, point: int = 0) -> tuple[int, int]:
-        """Run a command; its exit status (minus the signal), and how many points it passed."""
-        job = {
-            "arguments": [*arguments, "-C", str(self.directory)],
-            "environment": {
-                **self.world.environment,
-                **self.place.environment,
-                "CHAOS_SECRET": CANARY,
-                "TRIPWIRE_DIR": str(self.directory),
-            },
-            "output": str(self.output),
-            "point": point,
+    def run(self, *arguments: str, **job: Any) -> tuple[int, int]:
+        """Run a command; its exit status (minus the signal), and how many points it passed.
+
+        `job`: what of a job of the zygote is not as usual: `point`, `plant`, `trace`.
+        """
+        answer = self.ask(arguments, **job)
+        return answer["status"], answer["points"]
+
+    def ask(self, arguments: Iterable[str], **job: Any) -> dict[str, int]:
+        """Run a command; the zygote's whole answer."""
+        usual = {
+            "environment": self.environment,
+            "point": 0,
+            "signal": signal.SIGKILL,
             "seconds": SECONDS,
+            "trace": None,
+            "plant": None,
         }
+        return self._send(
+            {
+                "arguments": [*arguments, "-C", str(self.directory)],
+                "output": str(self.output),
+                **usual,
+                **job,
+            }
+        )
+
+    def go_on(self, pid: int) -> int:
+        """Wake a run that was stopped; its exit status."""
+        return self._send({"go_on": pid})["status"]
+
+    def _send(self, job: dict[str, Any]) -> dict[str, int]:
         if self._zygote.stdin is None or self._zygote.stdout is None:
             raise AssertionError("pipes were asked for")
         print(json.dumps(job), file=self._zygote.stdin, flush=True)
-        answer = json.loads(self._zygote.stdout.readline())
-        return answer["status"], answer["points"]
+        answer: dict[str, int] = json.loads(self._zygote.stdout.readline())
+        return answer
 
     def backend(self) -> Backend:
         """Where the present project's state is kept."""

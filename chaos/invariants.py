@@ -17,7 +17,7 @@ from reconciler.core.state import applied_leaves, is_masked
 from reconciler.core.values import ABSENT, dotted, value_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from chaos.scenarios import Scenario
@@ -138,3 +138,22 @@ def of_output(output: str, directory: Path) -> Iterator[str]:
     forms = (CANARY, base64.b64encode(raw).decode().rstrip("="), raw.hex(), quote(CANARY))
     yield from ("a secret was printed" for form in forms if form in output)
     yield from ("a secret was kept" for form in forms if form in kept)
+
+
+def unsynced(trace: Iterable[str]) -> Iterator[str]:
+    """What is written is on the disk before anything rests on it: another name, or a request.
+
+    `trace`: the calls in order, each with the path that it was about, as the tripwire tells them.
+    """
+    dirty: set[str] = set()
+    for line in trace:
+        call, _, path = line.partition(" ")
+        if call in ("write", "pwrite", "pwrite64", "writev"):
+            dirty.add(path)
+        elif call in ("fsync", "fdatasync"):
+            dirty.discard(path)
+        elif (
+            call in ("rename", "renameat", "link", "linkat", "send", "sendto", "sendmsg") and dirty
+        ):
+            yield f"{call} while {sorted(dirty)} is not on the disk"
+            return

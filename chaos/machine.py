@@ -59,14 +59,22 @@ class Year(RuleBasedStateMachine):
         """Nothing is declared yet, and strangers have accounts already."""
         self.runner.begin()
         for name in ("Stranger", "Other"):
-            made = self.world.call("PUT", f"/accounts/{ROOT_ID}", {"name": name, "realm": f"{name.lower()}.example.com"})
+            made = self.world.call(
+                "PUT",
+                f"/accounts/{ROOT_ID}",
+                {"name": name, "realm": f"{name.lower()}.example.com"},
+            )
             self.strangers[made["id"]] = made
         self._write()
 
     # --- edits ---
 
-    @rule(key=st.sampled_from(KEYS), parent=st.sampled_from([_ROOT, *KEYS]), reseller=st.sampled_from([None, True, False]))
-    def declare(self, key: str, parent: str, reseller: bool | None) -> None:  # noqa: FBT001 - a drawn value
+    @rule(
+        key=st.sampled_from(KEYS),
+        parent=st.sampled_from([_ROOT, *KEYS]),
+        reseller=st.sampled_from([None, True, False]),
+    )
+    def declare(self, key: str, parent: str, reseller: bool | None) -> None:
         """An account comes, or gets another place or rank."""
         if parent != _ROOT and (parent not in self.declared or key in self._way(parent)):
             parent = _ROOT
@@ -76,7 +84,11 @@ class Year(RuleBasedStateMachine):
         self._write()
 
     @precondition(lambda self: self.declared)
-    @rule(data=st.data(), field=st.sampled_from(["org", "language", "timezone"]), value=st.sampled_from(["Europe/Paris", "Asia/Tokyo", "Etc/UTC"]))
+    @rule(
+        data=st.data(),
+        field=st.sampled_from(["org", "language", "timezone"]),
+        value=st.sampled_from(["Europe/Paris", "Asia/Tokyo", "Etc/UTC"]),
+    )
     def edit(self, data: st.DataObject, field: str, value: str) -> None:
         """A setting is declared, or changed."""
         self.declared[data.draw(st.sampled_from(sorted(self.declared)))][field] = value
@@ -84,7 +96,7 @@ class Year(RuleBasedStateMachine):
 
     @precondition(lambda self: self.declared)
     @rule(data=st.data(), destroy=st.booleans())
-    def withdraw(self, data: st.DataObject, destroy: bool) -> None:  # noqa: FBT001 - a drawn value
+    def withdraw(self, data: st.DataObject, destroy: bool) -> None:
         """An account without others below it leaves the files: to be deleted, or forgotten."""
         parents = {block["parent"] for block in self.declared.values()}
         leaves = sorted(self.declared.keys() - parents)
@@ -101,7 +113,9 @@ class Year(RuleBasedStateMachine):
         records = [r for r in self.world.records() if r.id not in self.strangers]
         if records:
             record = lot.choice(records)
-            self.world.call("PATCH", f"/accounts/{record.id}", {"org": value, "enabled": record.enabled})
+            self.world.call(
+                "PATCH", f"/accounts/{record.id}", {"org": value, "enabled": record.enabled}
+            )
 
     # --- runs ---
 
@@ -154,7 +168,9 @@ class Year(RuleBasedStateMachine):
     @property
     def scenario(self) -> Scenario:
         """The project as it is declared now."""
-        removed: list[JsonValue] = [{"account": k, "destroy": d} for k, d in sorted(self.removed.items())]
+        removed: list[JsonValue] = [
+            {"account": k, "destroy": d} for k, d in sorted(self.removed.items())
+        ]
         blocks = {key: account(key, **fields) for key, fields in self.declared.items()}
         return Scenario("year", {}, blocks, extra={"removed": removed}, deletes=self.deletes)
 
@@ -178,7 +194,10 @@ class Year(RuleBasedStateMachine):
             assert state.serial >= self.serial
             self.serial = state.serial
             assert set(state.accounts) == set(self.declared)
-            found = [*invariants.false_claims(self.world, state, frozenset()), *invariants.twins(self.world)]
+            found = [
+                *invariants.false_claims(self.world, state, frozenset()),
+                *invariants.twins(self.world),
+            ]
             assert not found, self._told(found)
         self.removed = {key: destroy for key, destroy in self.removed.items() if not destroy}
         self.world.platform.log.clear()

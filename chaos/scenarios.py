@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 CANARY: Final = "canary-7d1f93b5e2"
 """A secret that must not be found in any output or state."""
 
-Accounts = "Mapping[str, JsonObject]"
-
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -58,7 +56,7 @@ def accounts(**blocks: Mapping[str, JsonValue]) -> Mapping[str, JsonObject]:
     return {key: account(key, **fields) for key, fields in blocks.items()}
 
 
-_URL: Final = f"https://user:${{var.secret}}@rec.example.com/in"
+_URL: Final = "https://user:${var.secret}@rec.example.com/in"
 _RECORDED: Final[JsonObject] = {"account": {"any": {"any": {"enabled": True, "url": _URL}}}}
 _TREE: Final = accounts(a={"reseller": True}, b={"parent": "a"}, c={"parent": "b"})
 

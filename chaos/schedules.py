@@ -27,7 +27,7 @@ from reconciler.sandbox.faults import parse_faults
 from reconciler.sandbox.options import SandboxOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from chaos.scenarios import Scenario
     from chaos.world import World
@@ -60,7 +60,13 @@ _SHAPES: Final[tuple[JsonObject, ...]] = (
     {"delay_ms": 1000},
     {"occur": True},
 )
-_PATHS: Final = ("*", "/accounts/*", "/accounts/*/reseller", "/accounts/*/move", "/accounts/*/descendants")
+_PATHS: Final = (
+    "*",
+    "/accounts/*",
+    "/accounts/*/reseller",
+    "/accounts/*/move",
+    "/accounts/*/descendants",
+)
 
 
 @dataclass(slots=True)
@@ -76,7 +82,9 @@ def faults_of(lot: random.Random) -> list[JsonObject]:
     """One to four rules."""
     return [
         {
-            "method": lot.choice([None, "GET", "PUT", "PUT", "PUT", "POST", "PATCH", "PATCH", "DELETE"]),
+            "method": lot.choice(
+                [None, "GET", "PUT", "PUT", "PUT", "POST", "PATCH", "PATCH", "DELETE"]
+            ),
             "path": lot.choice(_PATHS),
             "nth": lot.randint(1, 4),
             "times": lot.choice([1, 1, 1, 2, 5]),

@@ -83,7 +83,9 @@ def _be_the_tool(job: Mapping[str, Any], told: int) -> NoReturn:
     for old, new in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(old, new)
     if job["trace"]:
-        tripwire.tripwire_trace(os.open(job["trace"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        tripwire.tripwire_trace(
+            os.open(job["trace"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        )
     if job["plant"]:
         PLANTS[job["plant"]]()
     from reconciler.cli import main as tool
