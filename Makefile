@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench golden lock clean
+.PHONY: help setup check test race demo bench golden lock clean
 bin := .venv/bin
 
 help: ## list the targets
@@ -16,6 +16,9 @@ check: setup ## lint, formatting, types, layers
 
 test: setup ## the whole test suite
 	$(bin)/pytest -n auto
+
+race: setup ## race for the lock a thousand times on each backend
+	RACE_ROUNDS=1000 $(bin)/pytest -q tests/backends -k never_hold_the_lock_at_once
 
 demo: setup ## the main job on the embedded sandbox
 	@$(bin)/reconciler demo

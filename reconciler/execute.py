@@ -34,7 +34,7 @@ from reconciler.api.client import (
 from reconciler.api.refresh import account, parent_of
 from reconciler.core import diff
 from reconciler.core.account import normal_realm
-from reconciler.core.diff import RESELLER
+from reconciler.core.diff import PARENT, RESELLER
 from reconciler.core.graph import Action, Operation, Walk
 from reconciler.core.outcome import Event, Outcome, Result, Started, Status
 from reconciler.core.state import AccountRecord, Entry, Intent, State, fold
@@ -67,6 +67,8 @@ _TRIES: Final = 5
 _LOOKS: Final = (0.1, 2.5)
 """Seconds before each look for an account that a create may have made: lists lag (3.2)."""
 _PAUSE: Final = 1.0
+_LOOK: Final = 0.5
+"""Seconds, at most, until a run that waits for the platform sees that it has lost the lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,24 @@ class _Recorder:
     async def durable(self, *entries: Entry) -> None:
         """Keep `entries` and return when they, and all before, are durable. Raises: Unwritable."""
         self.add(*entries)
+        await asyncio.shield(asyncio.ensure_future(self._write()))
+
+    async def _write(self) -> None:
+        """Write what waits. Goes on if who asked for it is stopped: half a record helps nobody."""
         async with self._writing:
             batch, self._waiting = self._waiting, []
             if batch:
                 self.entries += batch
                 await asyncio.to_thread(self._writer.journal, self._base, batch)
+
+    async def idle(self) -> None:
+        """Wait for a write that goes on although who asked for it was stopped."""
+        async with self._writing:
+            return
+
+    def check(self) -> None:
+        """Make sure that this run may still change anything. Raises: Lost."""
+        self._writer.check()
 
     def state(self) -> State:
         """The state after all that was kept."""
@@ -134,15 +149,25 @@ async def execute(
         with _signals() as stop:
             results += await _walk(plan, performer, stop, pace, emit)
     finally:
-        state = recorder.state()
-        if recorder.entries or state is not plan.state:
-            writer.save(state)
+        await recorder.idle()
+        writer.save(recorder.state())
     return Outcome(tuple(results), performer.sent, stop.signal)
 
 
 def _record_silently(plan: Plan, recorder: _Recorder) -> Iterator[Result]:
-    """Record what needs no API call: adopted and forgotten accounts, new keys, new claims."""
+    """Record what needs no API call: adopted and forgotten accounts, new keys, new claims.
+
+    And that a saved plan is being applied: nothing was sent yet, and it is never applied again.
+    """
+    if plan.seal:
+        recorder.add(Entry("take", "", seal=plan.seal))
     for change in (*plan.silent, *plan.changes):
+        if change.key in plan.stale:
+            for action in (Action.ADOPT, Action.FORGET):
+                if action in change.actions:
+                    reason = plan.stale[change.key]
+                    yield Result(None, change.key, action, "stale", change.id, reason)
+            continue
         if change.moved_from is not None and change.record is not None:
             recorder.add(
                 Entry("forget", change.moved_from), Entry("record", change.key, change.record)
@@ -234,7 +259,10 @@ async def _walk(
                 stop.running[asyncio.create_task(performer.perform(ready))] = ready
             if not stop.running:
                 break
-            ended, _ = await asyncio.wait(stop.running, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(
+                stop.running, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED
+            )
+            performer.recorder.check()
             for task in ended:
                 for n, result in _ended(walk, stop.running.pop(task), task.result()):
                     results[n] = result
@@ -328,6 +356,8 @@ class _Performer:
         )
 
     async def _dispatch(self, operation: Operation) -> None:
+        if operation.key in self.plan.stale:
+            raise Stale(self.plan.stale[operation.key])
         match operation.action:
             case Action.CREATE:
                 await self._create(operation)
@@ -360,6 +390,7 @@ class _Performer:
             content = {"data": {"to": self._target(operation)}}
         self.sent = True
         for attempt in range(1, _TRIES + 1):
+            self.recorder.check()
             try:
                 return await self.client.send(
                     operation.method,
@@ -451,7 +482,7 @@ class _Performer:
     async def _update(self, operation: Operation) -> None:
         change = self.changes[operation.key]
         live = await self._fresh(operation)
-        _check_unchanged(change, operation, live)
+        _check_unchanged(operation, live)
         paths = {field.path for field in change.fields if field.path[0] == "settings"} or {
             ("settings", "enabled")
         }
@@ -522,11 +553,10 @@ class _Performer:
         self._record(operation.key, live)
 
     async def _move(self, operation: Operation) -> None:
-        change = self.changes[operation.key]
         current = self._id(operation)
         to = self._target(operation)
         await self.client.get(f"/accounts/{to}")  # a move to nowhere loses the account: 3.9
-        before = change.live.parent_id if change.live else None
+        before = operation.rests_on.get(PARENT)
         parent = await parent_of(self.client, current)
         if parent != to:
             if before is not None and parent != before:
@@ -560,14 +590,9 @@ class _Performer:
         return parent
 
     async def _delete(self, operation: Operation) -> None:
-        change = self.changes[operation.key]
         live = await self._read(operation.key, self._id(operation))
         if live is not None:
-            for name in ("name", "realm"):
-                if change.live is not None and live.document.get(name) != change.live.document.get(
-                    name
-                ):
-                    raise Stale(f"its {name} was changed since the plan was made. Plan again.")
+            _check_unchanged(operation, live)
             left = await self._settle(operation, lambda read: read is None)
             if left is not None:
                 raise Failed("the platform took the request, and the account is there still.")
@@ -707,25 +732,18 @@ def generation(revision: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _check_unchanged(change: Change, operation: Operation, live: LiveAccount) -> None:
-    """Raises: Stale if the fields that the plan rests on are not as the plan found them."""
-    if change.live is None:
-        return  # created by this run
-    for field in change.fields:
-        if field.path[0] != "settings":
-            continue
-        before = field.before.value if isinstance(field.before, Sensitive) else field.before
-        now = value_at(live.block, field.path)
+def _check_unchanged(operation: Operation, live: LiveAccount) -> None:
+    """Raises: Stale if what the operation rests on is no more as the plan found it."""
+    for path, before in operation.rests_on.items():
+        then = before.value if isinstance(before, Sensitive) else before
+        now = value_at(live.block, path)
         same = (
-            before == now
-            if before is ABSENT or now is ABSENT
-            else diff.same(field.path, before, now)
+            not diff.present(then) and not diff.present(now)
+            if then is ABSENT or now is ABSENT
+            else diff.same(path, then, now)
         )
-        if not same and (diff.present(now) or before is not ABSENT):
-            raise Stale(f"{dotted(field.path)} was changed since the plan was made. Plan again.")
-    then, now = change.live.document.get("enabled"), live.document.get("enabled")
-    if then != now and operation.body is not None:
-        raise Stale("settings.enabled was changed since the plan was made. Plan again.")
+        if not same:
+            raise Stale(f"{dotted(path)} was changed since the plan was made. Plan again.")
 
 
 def _is_removal(change: Change, path: FieldPath) -> bool:

@@ -11,8 +11,10 @@ import asyncio
 import secrets
 import zoneinfo
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -20,11 +22,24 @@ from reconciler import __version__
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.refresh import read_more, refresh
 from reconciler.backends.backend import open_backend
+from reconciler.config import planfile
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
 from reconciler.config.write import rewritten
-from reconciler.core import diff
+from reconciler.core import diff, revive
 from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
-from reconciler.core.plan import Change, Plan, compute, first_record, open_intents, unread
+from reconciler.core.digest import difference
+from reconciler.core.live import remembered
+from reconciler.core.plan import (
+    Change,
+    Plan,
+    Refusal,
+    compute,
+    first_record,
+    open_intents,
+    touched,
+    unread,
+)
+from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import nearest
 from reconciler.core.state import Entry, State, Unusable, fold
 from reconciler.core.validate import validate
@@ -42,6 +57,7 @@ from reconciler.core.values import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from reconciler.backends.backend import Backend, StateReader
     from reconciler.config.write import Rewrite
@@ -57,7 +73,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says. `allow`: limits raised for this run, by name."""
+    """What the command line says. `allow`: limits raised for this run, by name.
+
+    `refresh`: read the accounts, not only state. `reviewed`: the digest of the one plan that may be
+    applied, if any other must not. `max_age`: seconds that a saved plan may be old.
+    """
 
     variables: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
     targets: frozenset[Key] = frozenset()
@@ -65,6 +85,9 @@ class Options:
     fail_fast: bool = False
     lock_timeout: float = 0.0
     command: str = ""
+    refresh: bool = True
+    reviewed: str = ""
+    max_age: float = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +169,42 @@ async def plan(project: Project, options: Options, progress: Progress) -> Plan:
 
     Raises: Invalid, Unknown, HostMismatch, Unusable, ApiError.
     """
+    return await _plan(project, check(project, options), options, progress)
+
+
+async def plan_to_file(
+    project: Project, options: Options, progress: Progress, path: Path, *, force: bool
+) -> Plan:
+    """The same, and saved in a file to be applied as it is, unless it is refused.
+
+    `force`: over a file that is there. Raises: Unsaved, and what `plan` does.
+    """
+    planfile.check_free(path, force=force)
     configuration = check(project, options)
+    made = await _plan(project, configuration, options, progress)
+    if not made.refusals:
+        making = Making(
+            tool=f"reconciler {__version__}",
+            created=datetime.now(UTC),
+            configuration=configuration_digest(configuration),
+            targets=tuple(sorted(map(address, options.targets))),
+            allow=options.allow,
+            digest_key=secrets.token_hex(32),
+        )
+        text = save(made, making, planfile.seal_key(project.environment))
+        planfile.write(path, text, force=force)
+    return made
+
+
+async def _plan(
+    project: Project, configuration: Configuration, options: Options, progress: Progress
+) -> Plan:
     state = _read(project)
     async with connected(project) as client:
-        state, live = await _look(project, configuration, state, client, progress)
+        if options.refresh:
+            state, live = await _look(project, configuration, state, client, progress)
+        else:
+            state, live = await _recall(project, configuration, state, client)
     return _compute(configuration, state, live, options)
 
 
@@ -200,19 +255,81 @@ async def _apply(
     with place.lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
         async with connected(project) as client:
-            state = stored or _first_state(project, await _root(project, client))
             state, live = await _look(
-                project, configuration, state, client, hooks.progress, patient=True
+                project,
+                configuration,
+                stored or _no_state(project),
+                client,
+                hooks.progress,
+                patient=True,
             )
             made = _compute(configuration, state, live, options)
+            if options.reviewed:
+                made = _as_reviewed(made, options.reviewed, configuration)
             if made.refusals or not hooks.approve(made):
                 return Applied(made, None)
+            if stored is None:
+                state = _first_state(project, made.root)
+                made = replace(made, state=state)
             if state is not stored:
                 writer.save(state)
             writer.journal(state, [])  # find out that it can be written, before anything is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
     return Applied(made, outcome)
+
+
+def _as_reviewed(made: Plan, reviewed: str, configuration: Configuration) -> Plan:
+    """The plan, refused if it is another than the one with the digest `reviewed`."""
+    known = {*configuration.accounts, *made.state.accounts}
+    different = difference(reviewed, made, known)
+    if different is None:
+        return made
+    detail = f"This is not the plan that was reviewed. {different}"
+    return replace(made, refusals=(*made.refusals, Refusal("plan_digest", detail)))
+
+
+async def apply_file(project: Project, path: Path, options: Options, hooks: Hooks) -> Applied:
+    """Do what a saved plan says, and nothing else. Nobody is asked: it was looked at when it was made.
+
+    Raises: Unfit, Unsaved, Invalid, HostMismatch, Unusable, Unwritable, Locked, ApiError.
+    """
+    from reconciler.execute import Pace, execute
+
+    if project.problems:
+        raise Invalid(project.problems)
+    saved = read_plan(path, project.environment)
+    revive.check(saved, project.url, datetime.now(UTC), timedelta(seconds=options.max_age))
+    configuration = load(project, options.variables)[0] if revive.has_secrets(saved) else None
+    run = uuid4().hex
+    with backend(project).lock(run, options.command, options.lock_timeout) as writer:
+        stored = writer.read()
+        async with connected(project) as client:
+            state, live = await _found(
+                project,
+                revive.ids(saved),
+                stored or _no_state(project),
+                client,
+                hooks.progress,
+                patient=True,
+            )
+            revive.check_state(saved, state if stored else None, live.root)
+            if stored is None:
+                state = _first_state(project, live.root)
+            made = revive.revived(saved, state, live, configuration)
+            if state is not stored:
+                writer.save(state)
+            pace = Pace(project.settings.concurrency, options.fail_fast)
+            outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
+    return Applied(made, outcome)
+
+
+def read_plan(path: Path, environment: Mapping[str, str]) -> SavedPlan:
+    """A saved plan whose seal is right. Raises: Unfit, Unsaved."""
+    try:
+        return unsealed(planfile.read(path), planfile.seal_key(environment))
+    except Unfit as error:
+        raise Unfit(f"{path}: {error}") from error
 
 
 async def drift(project: Project, options: Options, progress: Progress) -> Drift:
@@ -303,9 +420,11 @@ def backend(project: Project) -> Backend:
 def _read(project: Project) -> State:
     """The state, an empty one if there is none yet. Raises: Unusable."""
     reader: StateReader = backend(project)
-    state = reader.read()
-    if state is not None:
-        return state
+    return reader.read() or _no_state(project)
+
+
+def _no_state(project: Project) -> State:
+    """What a plan is made from before there is a state."""
     return State("", 0, f"reconciler {__version__}", project.url, AccountId(""), "", {})
 
 
@@ -360,11 +479,58 @@ async def _look(
 
     `patient`: look again for an account that a create may have made but no list shows yet.
     """
+    ids = _named(configuration, state)
+    state, live = await _found(project, ids, state, client, progress, patient=patient)
+    return state, await _with_ranks(project, configuration, state, live, client)
+
+
+async def _recall(
+    project: Project, configuration: Configuration, state: State, client: Client
+) -> tuple[State, Live]:
+    """The same, with accounts as state remembers them.
+
+    Read are those that the list does not have, and those that something would be done to.
+    """
+    concurrency = project.settings.concurrency
+    state, live = await _found(project, set(), state, client, _silent)
+    ids = _named(configuration, state)
+    known = {record.id for record in state.accounts.values()} & live.rows.keys()
+    live = await read_more(client, live, sorted(ids - known), concurrency, _silent)
+    live = remembered(configuration, state, live)
+    again = touched(configuration, state, live)
+    kept = {i: account for i, account in live.accounts.items() if i not in again}
+    live = await read_more(client, replace(live, accounts=kept), again, concurrency, _silent)
+    return state, await _with_ranks(project, configuration, state, live, client)
+
+
+def _named(configuration: Configuration, state: State) -> set[AccountId]:
+    """The accounts in state, and those that are declared by their id."""
+    ids = {record.id for record in state.accounts.values()}
+    return ids | {declared.id for declared in configuration.accounts.values() if declared.id}
+
+
+async def _with_ranks(
+    project: Project, configuration: Configuration, state: State, live: Live, client: Client
+) -> Live:
+    """With what must be known before anything is promoted or demoted."""
+    live = replace(live, promoting_allowed=await _may_promote(client))
+    more = unread(configuration, state, live)
+    return await read_more(client, live, more, project.settings.concurrency, _silent)
+
+
+async def _found(
+    project: Project,
+    ids: AbstractSet[AccountId],
+    state: State,
+    client: Client,
+    progress: Progress,
+    *,
+    patient: bool = False,
+) -> tuple[State, Live]:
+    """The live accounts `ids`, and the state with interrupted creates resolved."""
     concurrency = project.settings.concurrency
     root = await _root(project, client)
     _check_identity(project, state, root)
-    ids = {record.id for record in state.accounts.values()}
-    ids |= {declared.id for declared in configuration.accounts.values() if declared.id}
     live = await refresh(client, root, sorted(ids), concurrency, progress)
     if state.intents:
         if patient and not all(open_intents(state, live).values()):
@@ -373,9 +539,7 @@ async def _look(
         made = sorted(i for found in open_intents(state, live).values() for i in found)
         live = await read_more(client, live, made, concurrency, _silent)
         state = fold(state, _settled(state, live))
-    live = replace(live, promoting_allowed=await _may_promote(client))
-    more = unread(configuration, state, live)
-    return state, await read_more(client, live, more, concurrency, _silent)
+    return state, live
 
 
 def _silent(_done: int, _all: int) -> None:

@@ -127,3 +127,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_examples_are_valid_without_a_warning(name: str) -> None:
     project = open_project(ROOT / "examples" / name, {})
     assert check(project, Options()).warnings == ()
+
+
+def test_what_state_promises_is_tested_as_it_says() -> None:
+    named = set(re.findall(r"\btest_\w+(?!\w|\.py)", (DOCS / "state.md").read_text("utf-8")))
+    files = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")]
+    there = {name for text in files for name in re.findall(r"def (test_\w+)", text)}
+    assert len(named) > 20
+    assert named - there == set()

@@ -65,7 +65,10 @@ class Locked(Exception):
     """Somebody else holds the lock."""
 
     def __init__(self, holder: Holder | None) -> None:
-        super().__init__(f"The state is locked by {holder or 'another run'}.")
+        super().__init__(
+            f"The state is locked by {holder or 'another run'}. Wait for it by --lock-timeout 5m; a run that"
+            " died is taken over by itself. `reconciler unlock` takes the lock from one that hangs."
+        )
         self.holder = holder
 
 
@@ -104,6 +107,13 @@ class StateWriter(StateReader, Protocol):
         Raises: Unwritable, Lost, Unusable if what is there can't be trusted.
         """
 
+    def replace(self, state: State) -> None:
+        """Save `state` whatever is there, even another lineage or what `read` can't trust.
+
+        As a whole, like `save`: there is never a moment without a state. What was there is kept as
+        a generation. Who calls has chosen a serial that nothing had. Raises: Unwritable, Lost.
+        """
+
     def discard(self) -> None:
         """Begin anew: from now on there never was a state. What was there is kept as a generation.
 
@@ -125,14 +135,15 @@ class Backend(StateReader, Protocol):
 
         A dead holder is taken over: at once where its death can be known, else when its lease has
         run out. A state that can't be trusted does not hinder it: `discard` and a restored
-        generation need the lock, too. Raises: Locked, Unwritable.
+        generation need the lock, too. Raises: Locked, Unwritable, Unusable if the lock itself
+        can't be read.
         """
 
     def holder(self) -> Holder | None:
-        """Who holds the lock now, dead or alive; None if nobody does."""
+        """Who holds the lock now, dead or alive; None if nobody does. Raises: Unusable."""
 
     def unlock(self, run: str) -> None:
-        """Take the lock away from that run, if it still has it. Raises: Unwritable."""
+        """Take the lock away from that run, if it still has it. Raises: Unwritable, Unusable."""
 
     def history(self) -> Sequence[Generation]:
         """The generations that are kept, the latest first."""

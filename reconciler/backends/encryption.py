@@ -4,14 +4,14 @@
 state's lineage: so that a text somebody could guess is costly to try, and no two states share a key.
 `RECONCILER_STATE_KEY_PREVIOUS` opens what an earlier key sealed, and seals nothing.
 
-Source: docs/state.md, "Encryption"; docs/decisions/011-encrypted-state.md.
+Source: docs/state.md, "Encryption"; docs/decisions/012-encrypted-state.md.
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
 import os
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -50,22 +50,18 @@ class Cipher:
             raise AssertionError("there is no key to seal with")
         nonce = os.urandom(_NONCE)
         sealed = _derived(self._key, lineage).encrypt(nonce, text, bound)
-        return base64.b64encode(nonce + sealed).decode()
+        return binascii.b2a_base64(nonce + sealed, newline=False).decode()
 
     def open(self, lineage: str, sealed: str, bound: bytes) -> bytes:
         """What was sealed. Raises: Unusable if no key opens it."""
         from cryptography.exceptions import InvalidTag
 
-        try:
-            raw = base64.b64decode(sealed, validate=True)
-        except binascii.Error as error:
-            raise Unusable("what is encrypted in it was damaged") from error
         for key in (self._key, self._previous):
-            if key is not None:
-                try:
+            # ValueError: what is there is no base64, or too short to be anything.
+            with suppress(InvalidTag, ValueError):
+                if key is not None:
+                    raw = memoryview(binascii.a2b_base64(sealed, strict_mode=True))
                     return _derived(key, lineage).decrypt(raw[:_NONCE], raw[_NONCE:], bound)
-                except InvalidTag:
-                    continue
         raise Unusable(
             f"{KEY} does not open it: it was encrypted with another key, or changed since. Set the key"
             f" that it was saved with, as {PREVIOUS} if there is a new one"

@@ -34,6 +34,7 @@ def make_directory(path: Path) -> None:
     """Make a directory and those above it, as far as they are not there: for their owner alone."""
     for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(missing.parent)
 
 
 def opened(path: Path) -> int | None:

@@ -101,7 +101,7 @@ class _Place:
         self.path = path
         self.journal_path = self.beside("journal")
         self.lock_path = self.beside("lock")
-        self._new_lock_path = self.beside("lock.new")
+        self.new_lock_path = self.beside("lock.new")
         self.codec = codec
         self.timing = timing
 
@@ -180,14 +180,14 @@ class _Place:
     def backups(self) -> list[Path]:
         """The generations that are kept, the oldest first."""
         found = self.path.parent.glob(f"{self.path.name}.backup.*")
-        return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+        kept = [path for path in found if path.suffix[1:].isdigit()]
+        return sorted(kept, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
     def history(self) -> list[Generation]:
         """The generations that are kept, the latest first."""
         return [
             Generation(int(path.suffix[1:]), _iso(path.stat().st_mtime))
             for path in reversed(self.backups())
-            if path.suffix[1:].isdigit()
         ]
 
     def backup_path(self, serial: int) -> Path:
@@ -196,18 +196,15 @@ class _Place:
 
     def keep_generation(self, serial: int) -> None:
         """Give the present state a second name, and drop the oldest of those. Raises: OSError."""
-        backup = self.backup_path(serial)
-        backup.unlink(missing_ok=True)
-        os.link(self.path, backup, follow_symlinks=False)
+        _keep_as(self.path, self.backup_path(serial))
         for old in self.backups()[:-GENERATIONS]:
             old.unlink()
 
-    def put_away(self, serial: int, fence: int) -> None:
-        """Take the state from its place: to the generations, or as damaged. Raises: OSError."""
-        with suppress(FileNotFoundError):
-            self.path.replace(
-                self.backup_path(serial) if serial > 0 else self.beside(f"damaged.{fence}")
-            )
+    def keep_damaged(self, fence: int) -> None:
+        """Give what can't be read a second name: the state and its journal. Raises: OSError."""
+        for path, name in ((self.path, "damaged"), (self.journal_path, "damaged-journal")):
+            with suppress(FileNotFoundError):
+                _keep_as(path, self.beside(f"{name}.{fence}"))
 
     def generation(self, serial: int) -> State:
         """A generation that is kept. Raises: Unusable."""
@@ -276,8 +273,10 @@ class _Place:
 
     def _has_died(self, holder: Holder) -> bool:
         """Whether the holder ran on this machine and has ended, as the kernel says."""
+        if holder.machine != this_machine():
+            return False
         descriptor = files.opened(self.lock_path)
-        if descriptor is None or holder.machine != this_machine():
+        if descriptor is None:
             return False
         try:
             return files.try_flock(descriptor, fcntl.LOCK_SH)
@@ -287,12 +286,17 @@ class _Place:
     def put_record(self, record: _Record) -> int:
         """Replace the lock file, in the mutex. Returns what it is held by. Raises: OSError."""
         descriptor = self.prepare_record(record)
-        self.place_record()
+        try:
+            self.new_lock_path.replace(self.lock_path)
+            files.sync_directory(self.path.parent)
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def prepare_record(self, record: _Record) -> int:
         """Write the next lock file beside the present one, held already. Raises: OSError."""
-        descriptor = files.create(self._new_lock_path)
+        descriptor = files.create(self.new_lock_path)
         try:
             files.try_flock(descriptor, fcntl.LOCK_EX)
             files.write(descriptor, checked_line(_record_json(record)) + b"\n")
@@ -301,11 +305,6 @@ class _Place:
             os.close(descriptor)
             raise
         return descriptor
-
-    def place_record(self) -> None:
-        """Put the lock file in its place that was prepared. Raises: OSError."""
-        self._new_lock_path.replace(self.lock_path)
-        files.sync_directory(self.path.parent)
 
 
 class _Lock:
@@ -330,23 +329,22 @@ class _Lock:
     def held(self) -> Iterator[None]:
         """Be alone with the files, and surely the holder. Raises: Lost, Unwritable."""
         with self.place.mutex():
-            if not self._is_mine():
-                raise Lost(_taken(self.place.record().holder))
+            try:
+                found = self.place.record()
+            except Unusable as error:
+                raise Unwritable(f"{error}.") from error
+            if (found.fence, found.holder and found.holder.run) != (self.fence, self.run):
+                raise Lost(_taken(found.holder))
             yield
-
-    def _is_mine(self) -> bool:
-        with suppress(Unusable):
-            found = self.place.record()
-            return (found.fence, found.holder and found.holder.run) == (self.fence, self.run)
-        return False
 
     def beat(self) -> bool:
         """Give a sign of life; whether the lock is still held. Raises: Unwritable."""
-        with self.place.mutex():
-            if not self._is_mine():
-                return False
-            os.utime(self._descriptor)
-            return True
+        try:
+            with _unwritable(self.place.lock_path), self.held():
+                os.utime(self._descriptor)
+        except Lost:
+            return False
+        return True
 
     @contextmanager
     def remembering(self, saved: Witness) -> Iterator[None]:
@@ -354,16 +352,18 @@ class _Lock:
 
         Raises: OSError.
         """
+        place = self.place
         record = replace(self._record, saved=saved)
-        descriptor = self.place.prepare_record(record)
+        descriptor = place.prepare_record(record)
         try:
             yield
-            self.place.place_record()
-        except OSError:
+            place.new_lock_path.replace(place.lock_path)
+        except BaseException:
             os.close(descriptor)
             raise
         os.close(self._descriptor)
         self._record, self._descriptor = record, descriptor
+        files.sync_directory(place.path.parent)
 
     def release(self) -> None:
         """Let go. On a full disk the file stays as it is, and the kernel's lock alone ends."""
@@ -395,6 +395,8 @@ class _Journal:
             with _unwritable(self._path):
                 descriptor = self._write(record)
                 os.fsync(descriptor)
+        except Lost:
+            raise
         except Unwritable as error:
             self._failed = error
             self._cut()
@@ -446,6 +448,7 @@ class LocalWriter:
 
     def read(self) -> State | None:
         """The state with what interrupted runs recorded. Raises: Unusable."""
+        self._stored = _UNREAD
         self._known, self._stored = self._place.read()
         return self._known
 
@@ -467,39 +470,68 @@ class LocalWriter:
             with self._lock.held(), _unwritable(self._place.journal_path):
                 self._drop_journal()
         else:
-            self._replace(state)
-        self._known, self._stored = state, state.serial
+            self._write(state)
+
+    def replace(self, state: State) -> None:
+        """Save a state whatever is there. Raises: Unwritable, Lost."""
+        self._settle()
+        self._write(state)
+
+    def discard(self) -> None:
+        """Begin anew. Raises: Unwritable, Lost."""
+        self._settle()
+        with self._lock.held(), _unwritable(self._place.path):
+            self._keep()
+            with self._lock.remembering(DISCARDED):
+                self._place.path.unlink(missing_ok=True)
+                self._drop_journal()
+        self._known, self._stored = None, 0
 
     def _look(self) -> None:
         """Know what is there, before it is followed by something else."""
         if self._stored == _UNREAD:
             self.read()
 
-    def _replace(self, state: State) -> None:
+    def _settle(self) -> None:
+        """Fold the journal in, if there is one to be trusted: a generation has none."""
+        with suppress(Unusable):
+            known = self.read()
+            if known is not None:
+                self.save(known)
+
+    def _write(self, state: State) -> None:
         new = self._place.new_path(self._lock.run)
         written = False
         try:
+            with self._lock.held():
+                pass  # large states are not written in vain
             files.write_new(new, self._place.codec.encode(state))
             written = True
             with self._lock.held():
                 self._put(new, state)
-        except Lost:
-            new.unlink(missing_ok=True)
-            raise
         except OSError as error:
             raise Unwritable(
                 f"{self._place.path}: {files.why(error)}. {self._whereabouts(new, written=written)}"
             ) from error
+        except BaseException:  # the lock was lost, or the run is interrupted
+            new.unlink(missing_ok=True)
+            raise
+        self._known, self._stored = state, state.serial
 
     def _put(self, new: Path, state: State) -> None:
         """Put the new state in its place, while the lock is held."""
-        place = self._place
-        if self._stored:
-            place.keep_generation(self._stored)
-        with self._lock.remembering(place.codec.witness(state)):
-            new.replace(place.path)
-            files.sync_directory(place.path.parent)
+        self._keep()
+        with self._lock.remembering(self._place.codec.witness(state)):
+            new.replace(self._place.path)
+            files.sync_directory(self._place.path.parent)
         self._drop_journal()
+
+    def _keep(self) -> None:
+        """Give what is there another name, before it loses its own."""
+        if self._stored == _UNREAD:
+            self._place.keep_damaged(self._lock.fence)
+        elif self._stored:
+            self._place.keep_generation(self._stored)
 
     def _whereabouts(self, new: Path, *, written: bool) -> str:
         """Where the state is that could not be saved."""
@@ -520,19 +552,6 @@ class LocalWriter:
         self._place.journal_path.unlink(missing_ok=True)
         self._journal = _Journal(self._lock)
 
-    def discard(self) -> None:
-        """Begin anew. Raises: Unwritable, Lost."""
-        place = self._place
-        with suppress(Unusable):
-            known = self.read()
-            if known is not None and known.serial != self._stored:
-                self.save(known)
-        with self._lock.held(), _unwritable(place.path):
-            place.put_away(self._stored, self._lock.fence)
-            with self._lock.remembering(DISCARDED):
-                self._drop_journal()
-        self._known, self._stored = None, 0
-
     def close(self) -> None:
         """Write no more; what is in the journal stays."""
         self._journal.close()
@@ -547,9 +566,15 @@ def _unwritable(path: Path) -> Iterator[None]:
         raise Unwritable(f"{path}: {files.why(error)}") from error
 
 
+def _keep_as(path: Path, name: Path) -> None:
+    """Give a file a second name. Raises: OSError."""
+    name.unlink(missing_ok=True)
+    os.link(path, name, follow_symlinks=False)
+
+
 def _taken(holder: Holder | None) -> str:
-    by = f" by {holder}" if holder else ""
-    return f"The lock was lost: it was taken over{by}. Nothing was written since."
+    how = f"it was taken over by {holder}" if holder else "it was taken away"
+    return f"The lock was lost: {how}. Nothing was written since."
 
 
 def _is_torn(line: bytes) -> bool:

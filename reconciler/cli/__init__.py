@@ -55,9 +55,11 @@ def run() -> NoReturn:
 def _failed(error: Exception, arguments: argparse.Namespace) -> int:
     """Tell what went wrong; the exit status that goes with it."""
     from reconciler.api.client import ApiError
-    from reconciler.backends.backend import Locked, Unwritable
+    from reconciler.backends.backend import Locked, Lost, Unwritable
+    from reconciler.config.planfile import Unsaved
     from reconciler.config.project import HostMismatch
     from reconciler.core.configuration import Invalid
+    from reconciler.core.saved import Unfit
     from reconciler.core.state import Unusable
     from reconciler.core.values import Diagnostic
     from reconciler.render.safe import terminal
@@ -69,17 +71,20 @@ def _failed(error: Exception, arguments: argparse.Namespace) -> int:
             return Exit.FAILED
         case HostMismatch():
             code, summary = Exit.REFUSED, "Two platforms"
+        case Unfit():
+            code, summary = Exit.REFUSED, "A saved plan that is refused"
         case Locked():
             code, summary = Exit.LOCKED, "A locked state"
+        case Lost():
+            code, summary = Exit.FAILED, "A lost lock"
         case Unusable() | Unwritable():
             code, summary = Exit.FAILED, "Unusable state"
         case ApiError():
             code, summary = Exit.FAILED, "A request that failed"
-        case Unknown() | Problem() | OSError():
-            code, summary = (
-                Exit.FAILED,
-                "A wrong argument" if not isinstance(error, OSError) else "A file",
-            )
+        case Unknown() | Problem():
+            code, summary = Exit.FAILED, "A wrong argument"
+        case Unsaved() | OSError():
+            code, summary = Exit.FAILED, "A file"
         case _:
             logging.getLogger("reconciler").debug("internal error", exc_info=error)
             text = f"{type(error).__name__}: {error}. This is a defect of reconciler; --log-level debug shows where."

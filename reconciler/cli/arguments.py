@@ -65,7 +65,7 @@ def parser() -> _Parser:
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
     _add_state(commands, common)
-    show = add("show", files.show, "show the state, or an account as it will be applied")
+    show = add("show", files.show, "show the state, a saved plan, or an account as declared")
     show.add_argument("planfile", nargs="?", metavar="PLANFILE")
     show.add_argument(
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
@@ -88,12 +88,13 @@ def _add_plan(plan: _Parser) -> None:
     plan.add_argument(
         "--show-unmanaged", action="store_true", help="show live fields that nobody declared, too"
     )
-    plan.add_argument("--out", metavar="FILE", help="not there yet")
+    plan.add_argument("--out", metavar="FILE", help="save the plan there, to be applied as it is")
+    plan.add_argument("--force", action="store_true", help="with --out: replace the file")
     plan.add_argument(
         "--refresh",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="read the platform; --no-refresh is not there yet",
+        help="read all accounts; --no-refresh: only those that something is done to",
     )
 
 
@@ -101,8 +102,11 @@ def _add_apply(apply: _Parser) -> None:
     apply.add_argument(
         "--fail-fast", action="store_true", help="begin nothing more after a failure"
     )
-    apply.add_argument("planfile", nargs="?", metavar="PLANFILE", help="not there yet")
-    apply.add_argument("--plan-digest", metavar="DIGEST", help="not there yet")
+    apply.add_argument("planfile", nargs="?", metavar="PLANFILE", help="a plan of plan --out")
+    apply.add_argument("--plan-digest", metavar="DIGEST", help="apply only the plan that has it")
+    apply.add_argument(
+        "--max-age", default="24h", metavar="TIME", help="refuse an older PLANFILE: 24h"
+    )
 
 
 def _add_state(commands: argparse._SubParsersAction[_Parser], common: _Parser) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from reconciler import __version__
 from reconciler.cli.exits import Exit, Problem
 from reconciler.cli.options import key_of, project_of, read_state
-from reconciler.cli.output import output, print_json
+from reconciler.cli.output import output, print_json, show_plan
 
 if TYPE_CHECKING:
     import argparse
@@ -77,9 +77,9 @@ def fmt(arguments: argparse.Namespace) -> int:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Show the state, or an account as it will be applied."""
+    """Show the state, a saved plan, or an account as it will be applied."""
     if arguments.planfile is not None:
-        raise Problem("saved plans are not there yet")
+        return _show_plan(arguments)
     return _show_account(arguments) if arguments.resolved else _show_state(arguments)
 
 
@@ -110,6 +110,23 @@ def _show_state(arguments: argparse.Namespace) -> int:
         print_json(document)
     else:
         print(text.state(state), end="")
+    return Exit.DONE
+
+
+def _show_plan(arguments: argparse.Namespace) -> int:
+    """Show a saved plan as `plan` showed it. Needs no project."""
+    from reconciler.core.saved import shown
+    from reconciler.render import jsondoc, text
+    from reconciler.workflow import read_plan
+
+    saved = read_plan(Path(arguments.planfile), os.environ)
+    plan = shown(saved)
+
+    def show() -> None:
+        print(text.made(saved), flush=True)
+        show_plan(plan, arguments)
+
+    output(arguments, lambda: jsondoc.plan(plan, command="show"), show)
     return Exit.DONE
 
 

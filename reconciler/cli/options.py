@@ -37,6 +37,9 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
         fail_fast=getattr(arguments, "fail_fast", False),
         lock_timeout=seconds(getattr(arguments, "lock_timeout", "0s")),
         command=f"reconciler {arguments.command}",
+        refresh=getattr(arguments, "refresh", True),
+        reviewed=_reviewed(getattr(arguments, "plan_digest", None)),
+        max_age=seconds(getattr(arguments, "max_age", "24h")),
     )
     project = open_project(Path(arguments.chdir), dict(os.environ))
     if arguments.parallelism:
@@ -54,6 +57,17 @@ def _target(text: str) -> str:
     if key == text:
         raise Problem(f"--target takes an address, accounts.KEY, not {text!r}")
     return key
+
+
+def _reviewed(text: str | None) -> str:
+    """The digest that --plan-digest names; "" without one. Raises: Problem."""
+    if text is None:
+        return ""
+    from reconciler.core.digest import is_digest
+
+    if not is_digest(text):
+        raise Problem("--plan-digest takes what `reconciler plan` prints: sha256:…")
+    return text
 
 
 def _allowed(texts: Sequence[str]) -> Mapping[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
@@ -25,16 +26,25 @@ def plan(arguments: argparse.Namespace) -> int:
     from reconciler import workflow
     from reconciler.render import jsondoc
 
-    if arguments.out is not None:
-        raise Problem("plan --out: saved plans are not there yet")
-    if not arguments.refresh:
-        raise Problem("plan --no-refresh: not there yet")
     project, options = project_of(arguments)
     with reporting() as reporter:
-        plan = asyncio.run(workflow.plan(project, options, reporter.reading))
-    output(arguments, lambda: jsondoc.plan(plan), lambda: show_plan(plan, arguments))
+        if arguments.out is None:
+            plan = asyncio.run(workflow.plan(project, options, reporter.reading))
+        else:
+            path, force = Path(arguments.out), arguments.force
+            flow = workflow.plan_to_file(project, options, reporter.reading, path, force=force)
+            plan = asyncio.run(flow)
+
+    def show() -> None:
+        show_plan(plan, arguments)
+        if plan.changes and not plan.refusals:
+            print(f"Plan digest: {plan.digest}")
+
+    output(arguments, lambda: jsondoc.plan(plan), show)
     if plan.refusals:
         return Exit.REFUSED
+    if arguments.out is not None:
+        print(f"Saved. To do just this: reconciler apply {arguments.out}", file=sys.stderr)
     return Exit.CHANGES if arguments.detailed_exitcode and not plan.empty else Exit.DONE
 
 
@@ -42,9 +52,12 @@ def apply(arguments: argparse.Namespace) -> int:
     """Plan, ask, and change what differs."""
     from reconciler import workflow
 
-    if arguments.planfile is not None or arguments.plan_digest is not None:
-        raise Problem("apply PLANFILE and --plan-digest: saved plans are not there yet")
-    return _change(arguments, workflow.apply)
+    if arguments.planfile is None:
+        return _change(arguments, workflow.apply)
+    if arguments.target or arguments.allow or arguments.plan_digest:
+        raise Problem("--target, --allow and --plan-digest go with a plan that is made anew")
+    path = Path(arguments.planfile)
+    return _change(arguments, lambda p, o, hooks: workflow.apply_file(p, path, o, hooks))
 
 
 def destroy(arguments: argparse.Namespace) -> int:
@@ -77,7 +90,7 @@ def _approved(plan: Plan, arguments: argparse.Namespace) -> bool:
 
     if arguments.format != "json":
         show_plan(plan, arguments)
-    if plan.empty or arguments.auto_approve:
+    if plan.empty or arguments.auto_approve or getattr(arguments, "plan_digest", None):
         return True
     if not sys.stdin.isatty():
         raise Problem("there is no terminal to ask on, and no --auto-approve")

@@ -57,7 +57,7 @@ def inside(directory: Path, name: str) -> Path:
     return _resolved(root, root / name)
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, limit: int = MAX_BYTES) -> bytes:
     """The content, or one byte more than a file may have of a larger one. Raises: Unreadable.
 
     Opened without waiting, and looked at before it is read: a FIFO would wait for ever.
@@ -67,7 +67,7 @@ def read(path: Path) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Unreadable("It is no regular file.")
-            return file.read(MAX_BYTES + 1)
+            return file.read(limit + 1)
     except OSError as error:
         raise Unreadable(f"{error.strerror}.") from error
 

@@ -23,7 +23,7 @@ import yaml
 from pydantic import BaseModel
 
 from reconciler.config import files
-from reconciler.config.nodes import parse, text_of
+from reconciler.config.nodes import masked, parse, text_of, unmasked
 from reconciler.core.account import known_keys
 from reconciler.core.configuration import Invalid
 from reconciler.core.shapes import ProjectShape
@@ -55,14 +55,16 @@ def formatted(name: str, data: bytes) -> str:
     """
     before = _values(name, data)
     text = _LINE_END.sub("\n", text_of(name, data))
-    documents, rest = _Reader(text).documents()
+    hidden = masked(text)
+    documents, rest = _Reader(hidden).documents()
     for document in documents:
         _arrange(document.root, ProjectShape)
-    result = _written(documents, rest)
+    written = _written(documents, rest)
+    if _comments(hidden) != _comments(written):
+        raise _refusal(name, "a comment would be lost")
+    result = written if hidden == text else unmasked(written)
     if not _same(before, _reread(name, result)):
         raise _refusal(name, "its values would not be the same")
-    if _comments(text) != _comments(result):
-        raise _refusal(name, "a comment would be lost")
     return result
 
 

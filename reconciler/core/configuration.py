@@ -228,8 +228,8 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
 
 
 def seconds(duration: str) -> float:
-    """`500ms`, `30s`, `2m` in seconds. Raises: ValueError."""
-    match = re.fullmatch(r"([0-9]+)(ms|s|m)", duration)
+    """`500ms`, `30s`, `2m`, `24h` in seconds. Raises: ValueError."""
+    match = re.fullmatch(r"([0-9]+)(ms|s|m|h)", duration)
     if match is None:
-        raise ValueError("a duration is a number with ms, s or m: 500ms, 30s, 2m")
-    return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
+        raise ValueError("a duration is a number with ms, s, m or h: 500ms, 30s, 2m, 24h")
+    return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]

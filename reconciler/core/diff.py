@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 RESELLER: Final[FieldPath] = ("reseller",)
 PARENT: Final[FieldPath] = ("parent",)
+ENABLED: Final[FieldPath] = ("settings", "enabled")
 
 Side = MaybeJson | Sensitive
 """One side of a change: a value, none, or one that no output may show."""

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from reconciler.core.values import JsonObject, Key
+    from reconciler.core.diff import Side
+    from reconciler.core.values import FieldPath, JsonObject, Key
 
 
 class Action(StrEnum):
@@ -71,7 +72,8 @@ class Operation:
     """One API call. `n` counts from 1; `after` has the numbers of those it waits for.
 
     `path` is below the base URL, with the query. `body` may hold `Sensitive` values, and
-    `{accounts.KEY.id}` where the id is known only after another operation.
+    `{accounts.KEY.id}` where the id is known only after another operation. `rests_on`: what was
+    read when the plan was made, and must still be so when it is sent.
     """
 
     n: int
@@ -83,6 +85,7 @@ class Operation:
     body: JsonObject | None
     after: tuple[int, ...]
     temporary: bool = False
+    rests_on: Mapping[FieldPath, Side] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -1,14 +1,18 @@
-"""What the platform answered: the accounts below the root, as a value."""
+"""What the platform answered, or state remembers: the accounts below the root, as a value."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from reconciler.core.state import SENSITIVE
+from reconciler.core.values import ABSENT, AccountId, JsonObject, leaves, place, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from reconciler.core.values import AccountId, JsonObject
+    from reconciler.core.configuration import Configuration, Declared
+    from reconciler.core.state import AccountRecord, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Live:
 
     `accounts`: those that were read one by one. `missing`: asked for by id, and proven not to
     exist. `promoting_allowed`: whether the caller may promote and demote; None if not known.
+    `refreshed` is false if accounts are among them that were not read, but remembered by state.
     """
 
     root: AccountId
@@ -61,6 +66,7 @@ class Live:
     missing: frozenset[AccountId] = frozenset()
     promoting_allowed: bool | None = None
     children: Mapping[AccountId, tuple[AccountId, ...]] = field(default_factory=dict)
+    refreshed: bool = True
 
     def below(self, top: AccountId) -> list[AccountId]:
         """All accounts below `top`, parents before children."""
@@ -68,3 +74,33 @@ class Live:
         for current in found:
             found.extend(self.children.get(current, ()))
         return found
+
+
+def remembered(configuration: Configuration, state: State, live: Live) -> Live:
+    """The same, with accounts that were not read as state remembers them.
+
+    Only those in the list: one that is not there is to be asked for, it may be gone.
+    """
+    accounts = {
+        record.id: _remembered(record, row, configuration.accounts.get(key), state)
+        for key, record in state.accounts.items()
+        if (row := live.rows.get(record.id)) is not None
+    }
+    return replace(live, accounts={**accounts, **live.accounts}, refreshed=False)
+
+
+def _remembered(
+    record: AccountRecord, row: Row, declared: Declared | None, state: State
+) -> LiveAccount:
+    """An account as it was last read. What was masked is in clear again where it is declared."""
+    observed = value_at(record.observed, ("settings",))
+    document: JsonObject = {"name": row.name}
+    for path, value in leaves(observed) if isinstance(observed, dict) else ():
+        if path[-1] != SENSITIVE:
+            place(document, path, value)
+            continue
+        wanted = value_at(declared.settings, path[:-1]) if declared else ABSENT
+        if wanted is ABSENT or state.digest(wanted) != value:
+            wanted = {SENSITIVE: value}
+        place(document, path[:-1], wanted)
+    return LiveAccount(record.id, row.parent_id, document, record.reseller, record.etag)

@@ -9,11 +9,12 @@ Source: docs/behaviours.md.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core import account, diff
-from reconciler.core.diff import PARENT, RESELLER, FieldChange
+from reconciler.core.diff import ENABLED, PARENT, RESELLER, FieldChange
+from reconciler.core.digest import digest
 from reconciler.core.graph import Action, Ident, Node, Operation, order, temporary_demotions
 from reconciler.core.state import AccountRecord
 from reconciler.core.validate import WITHOUT_REALM
@@ -22,6 +23,7 @@ from reconciler.core.values import (
     ROOT,
     AccountId,
     Diagnostic,
+    FieldPath,
     JsonObject,
     JsonValue,
     Key,
@@ -34,7 +36,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from reconciler.core.configuration import Configuration, Declared, Limits
     from reconciler.core.diff import Side
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 
 _NOWHERE: Final = "(nowhere)"
 """The parent of an account that was moved to one that does not exist (docs/platform.md 3.9)."""
+
+_IDENTITY: Final = (("settings", "name"), ("settings", "realm"))
+"""What must be so still for an account to be deleted."""
 
 _FEW: Final = 10
 """Below so many accounts under management, a share of them says nothing (design: safety)."""
@@ -90,7 +95,10 @@ class Plan:
 
     `silent`: accounts that nothing is done to, of which state must learn something. `untouched`:
     what is declared and live of all that nothing is done to. `before`: the ids of all accounts
-    below the root. `complete` is false if only some addresses were looked at.
+    below the root. `complete` is false if only some addresses were looked at, `refreshed` if what
+    nothing is done to was taken from state. `stale`: addresses that must be left alone, since
+    something about them is not as it was when the plan was saved, with the reason. `seal`: of the
+    file that the plan comes from, if it does and is not empty.
     """
 
     state: State
@@ -105,6 +113,10 @@ class Plan:
     diagnostics: tuple[Diagnostic, ...] = ()
     before: frozenset[AccountId] = frozenset()
     complete: bool = True
+    refreshed: bool = True
+    digest: str = ""
+    stale: Mapping[Key, str] = field(default_factory=dict)
+    seal: str = ""
 
     def count(self, action: Action) -> int:
         """How many addresses have this action."""
@@ -143,7 +155,7 @@ def compute(
             untouched += decider.both(key)
     operations = _operations(decider, changes) if changes else ()
     refusals = [*decider.refusals, *_check(decider, changes, operations, limits)]
-    return Plan(
+    plan = Plan(
         state=state,
         root=live.root,
         root_name=live.accounts[live.root].name,
@@ -156,7 +168,9 @@ def compute(
         diagnostics=(*_still_odd(configuration.warnings, decider), *decider.warnings),
         before=frozenset(live.rows),
         complete=not targets,
+        refreshed=live.refreshed,
     )
+    return replace(plan, digest=digest(plan))
 
 
 def _still_odd(warnings: Iterable[Diagnostic], decider: _Decider) -> Iterator[Diagnostic]:
@@ -188,6 +202,13 @@ def unread(configuration: Configuration, state: State, live: Live) -> list[Accou
     ]
     below = {account_id for top in tops for account_id in live.below(top)}
     return sorted(below - live.accounts.keys() - live.missing)
+
+
+def touched(configuration: Configuration, state: State, live: Live) -> list[AccountId]:
+    """The accounts in state that something would be done to, or learnt of."""
+    decider = _Decider(configuration, state, live)
+    changes = map(decider.decide, {*configuration.accounts, *decider.records})
+    return sorted(change.id for change in changes if change is not None and change.id is not None)
 
 
 def open_intents(state: State, live: Live) -> dict[Key, list[AccountId]]:
@@ -414,15 +435,8 @@ class _Decider:
             managed = {r.id for r in self.records.values()} | {
                 d.id for d in self.configuration.accounts.values() if d.id
             }
-            self._strangers = {}
-            for row in self.live.rows.values():
-                if row.id not in managed:
-                    self._strangers[f"realm {account.normal_realm(row.realm)}"] = row
-                    self._strangers[f"name {row.parent_id} {row.name}"] = row
-        realm = declared.settings.get("realm")
-        if isinstance(realm, str):
-            return self._strangers.get(f"realm {account.normal_realm(realm)}")
-        return self._strangers.get(f"name {self.parent(declared)} {declared.settings['name']}")
+            self._strangers = taken_places(self.live, managed)
+        return self._strangers.get(place_of(declared.settings, self.parent(declared)))
 
     def _left(self, key: Key, record: AccountRecord) -> Change | None:
         """An account that is in state and no more in the YAML."""
@@ -464,6 +478,24 @@ class _Decider:
             f"{address(key)} ({live.name}) left the YAML. That alone deletes nothing. To forget it and leave"
             f" it alone: `removed: [{{account: {key}, destroy: false}}]`. To delete it: `destroy: true`."
         )
+
+
+def taken_places(live: Live, managed: Container[AccountId]) -> dict[str, Row]:
+    """The accounts that nobody manages, by what no other account may have: realm, name and parent."""
+    taken: dict[str, Row] = {}
+    for row in live.rows.values():
+        if row.id not in managed:
+            taken[f"realm {account.normal_realm(row.realm)}"] = row
+            taken[f"name {row.parent_id} {row.name}"] = row
+    return taken
+
+
+def place_of(settings: JsonObject, parent: Ident) -> str:
+    """By what an account of `taken_places` would be the same as this one."""
+    realm = settings.get("realm")
+    if isinstance(realm, str):
+        return f"realm {account.normal_realm(realm)}"
+    return f"name {parent} {settings.get('name')}"
 
 
 def _let_go(declared: Declared, record: AccountRecord) -> list[Diagnostic]:
@@ -514,7 +546,26 @@ def _closure(targets: frozenset[Key], configuration: Configuration, decider: _De
 def _operations(decider: _Decider, changes: Sequence[Change]) -> tuple[Operation, ...]:
     nodes = _nodes(decider, changes)
     _refuse_foreign_demotions(decider, nodes)
-    return order(nodes, welcome_email=decider.configuration.settings.welcome_email)
+    ordered = order(nodes, welcome_email=decider.configuration.settings.welcome_email)
+    by_key = {change.key: change for change in changes}
+    return tuple(replace(o, rests_on=_rests_on(by_key.get(o.key), o.action)) for o in ordered)
+
+
+def _rests_on(change: Change | None, action: Action) -> Mapping[FieldPath, Side]:
+    """What the operation takes for granted of an account that exists."""
+    if change is None or change.live is None:
+        return {}
+    match action:
+        case Action.UPDATE:  # a PATCH always carries `enabled`
+            before: dict[FieldPath, Side] = {ENABLED: value_at(change.live.block, ENABLED)}
+            before |= {f.path: f.before for f in change.fields if f.path[0] == "settings"}
+            return before
+        case Action.MOVE:
+            return {PARENT: change.live.parent_id}
+        case Action.DELETE:
+            return {path: value_at(change.live.block, path) for path in _IDENTITY}
+        case _:  # a rank that is right already is not sent again
+            return {}
 
 
 def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
@@ -587,9 +638,9 @@ def _disabled(decider: _Decider, key: Key) -> bool:
 def _update_body(change: Change) -> JsonObject:
     """The changed leaves, null for those to remove, and always `enabled` (docs/platform.md 3.6)."""
     body: JsonObject = {}
-    for field in change.fields:
-        if field.path[0] == "settings":
-            place(body, field.path[1:], _as_body(field.after))
+    for leaf in change.fields:
+        if leaf.path[0] == "settings":
+            place(body, leaf.path[1:], _as_body(leaf.after))
     if "enabled" not in body and change.live is not None:
         body["enabled"] = change.live.document.get("enabled", True)
     return body

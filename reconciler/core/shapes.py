@@ -232,8 +232,7 @@ def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diag
     else:
         return []
     diagnostics = [_shape_problem(node, shape, *found) for found in wrong]
-    for path, _ in wrong:
-        _take_out(node, path)
+    _take_out(node, [path for path, _ in wrong])
     return diagnostics
 
 
@@ -246,18 +245,23 @@ def _place(node: MappingNode, path: tuple[str | int, ...]) -> tuple[str | int, .
     return tuple(part for part in path if part != "[key]")
 
 
-def _take_out(node: JsonValue, path: Sequence[str | int]) -> None:
+def _take_out(node: JsonValue, paths: Sequence[tuple[str | int, ...]]) -> None:
     """Remove what is wrong; all of an account whose templates are not known, or of a list."""
-    if path[0] in ("moved", "removed", "accounts_from"):
-        path = path[:1]
-    elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
-        path = path[:2]
-    while path:
-        inner = walk(node, path[:-1])
-        if isinstance(inner, MappingNode) and path[-1] in inner:
-            inner.remove(str(path[-1]))
-            return
-        path = path[:-1]
+    doomed: dict[int, tuple[MappingNode, set[str]]] = {}
+    for whole in paths:
+        path = whole
+        if path[0] in ("moved", "removed", "accounts_from"):
+            path = path[:1]
+        elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
+            path = path[:2]
+        while path:
+            inner = walk(node, path[:-1])
+            if isinstance(inner, MappingNode) and path[-1] in inner:
+                doomed.setdefault(id(inner), (inner, set()))[1].add(str(path[-1]))
+                break
+            path = path[:-1]
+    for mapping, keys in doomed.values():
+        mapping.drop(keys)
 
 
 def _shape_problem(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, cast, get_args
 from uuid import UUID
 
 import orjson
@@ -40,6 +40,10 @@ SENSITIVE: Final = "$sensitive"
 
 _CHECKSUM: Final = b'\n  "checksum": "'
 _DIGITS: Final = 64
+_ACCOUNTS: Final = b'{\n  "accounts": {'
+_ACCOUNT_END: Final = b"\n    }"
+_ACCOUNTS_END: Final = b'\n  },\n  "api": '
+"""The text's layout, which the checksum vouches for. In a string a line's end is escaped."""
 
 
 class Unusable(Exception):
@@ -83,7 +87,10 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, repr=False)  # large, and it holds a key
 class State:
-    """All accounts under management. `api_url` and `root` say on which platform."""
+    """All accounts under management. `api_url` and `root` say on which platform.
+
+    `applied_plan`: the seal of the saved plan that was applied last.
+    """
 
     lineage: str
     serial: int
@@ -93,11 +100,15 @@ class State:
     digest_key: str
     accounts: Mapping[Key, AccountRecord]
     intents: Mapping[Key, Intent] = field(default_factory=dict)
+    applied_plan: str = ""
 
     def digest(self, value: JsonValue) -> str:
         """A keyed digest of a sensitive value: enough to see that it changed."""
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         return hmac.new(bytes.fromhex(self.digest_key), text, hashlib.sha256).hexdigest()
+
+
+Kind = Literal["record", "forget", "intend", "settle", "take"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +117,14 @@ class Entry:
 
     `record`: what is true of the account now. `forget`: it is out of state. `intend`: a create
     is about to be sent. `settle`: that create is known not to have happened, or is recorded.
+    `take`: the saved plan with that seal is being applied; it has no key.
     """
 
-    kind: Literal["record", "forget", "intend", "settle"]
+    kind: Kind
     key: Key
     record: AccountRecord | None = None
     intent: Intent | None = None
+    seal: str = ""
 
 
 def fold(state: State, entries: Sequence[Entry]) -> State:
@@ -120,6 +133,7 @@ def fold(state: State, entries: Sequence[Entry]) -> State:
         return state
     accounts = dict(state.accounts)
     intents = dict(state.intents)
+    applied_plan = state.applied_plan
     for entry in entries:
         if entry.kind == "record" and entry.record is not None:
             accounts[entry.key] = entry.record
@@ -128,11 +142,12 @@ def fold(state: State, entries: Sequence[Entry]) -> State:
             accounts.pop(entry.key, None)
         elif entry.kind == "intend" and entry.intent is not None:
             intents[entry.key] = entry.intent
+        elif entry.kind == "take":
+            applied_plan = entry.seal
         else:
             intents.pop(entry.key, None)
-    if accounts == state.accounts and intents == state.intents:
-        return state
-    return replace(state, serial=state.serial + 1, accounts=accounts, intents=intents)
+    after = replace(state, accounts=accounts, intents=intents, applied_plan=applied_plan)
+    return state if after == state else replace(after, serial=state.serial + 1)
 
 
 # --- what an apply may claim -----------------------------------------------------------------
@@ -186,7 +201,7 @@ def parse(text: bytes) -> State:
 
 def state_json(state: State) -> JsonObject:
     """The state as JSON, without the checksum of its text."""
-    return {
+    document: JsonObject = {
         "format": FORMAT,
         "lineage": state.lineage,
         "serial": state.serial,
@@ -196,6 +211,14 @@ def state_json(state: State) -> JsonObject:
         "accounts": {key: record_json(record) for key, record in state.accounts.items()},
         "intents": {key: intent_json(intent) for key, intent in state.intents.items()},
     }
+    if state.applied_plan:
+        document["applied_plan"] = state.applied_plan
+    return document
+
+
+def fingerprint(state: State) -> str:
+    """A digest of all that is in the state. A run that is under way makes two of one serial."""
+    return hashlib.sha256(dump(state)).hexdigest()
 
 
 def state_from(document: JsonObject) -> State:
@@ -215,6 +238,7 @@ def state_from(document: JsonObject) -> State:
             intents={
                 _key(k): intent_from(_object(v)) for k, v in _object(document["intents"]).items()
             },
+            applied_plan=_string(document.get("applied_plan", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unusable(f"it is no state of this tool ({error})") from error
@@ -224,9 +248,9 @@ def dump_document(document: JsonObject) -> bytes:
     """A document as text, with a checksum over every byte of it."""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     text = orjson.dumps(document | {"checksum": "0" * _DIGITS}, option=options)
-    at = text.index(_CHECKSUM) + len(_CHECKSUM)
-    digest = hashlib.sha256(text).hexdigest().encode()
-    return text[:at] + digest + text[at + _DIGITS :]
+    at = text.rindex(_CHECKSUM) + len(_CHECKSUM)
+    view = memoryview(text)  # hundreds of megabytes, perhaps: copied once and no more
+    return b"".join((view[:at], _digest(text, at), view[at + _DIGITS :]))
 
 
 def parse_document(text: bytes) -> JsonObject:
@@ -244,7 +268,7 @@ def _verified(text: bytes) -> JsonObject:
     """The document, after its checksum was found right."""
     if not text.strip():
         _unusable("it is empty")
-    at = text.find(_CHECKSUM) + len(_CHECKSUM)
+    at = text.rfind(_CHECKSUM) + len(_CHECKSUM)
     if at < len(_CHECKSUM):
         try:
             newer = _object(orjson.loads(text)).get("format")
@@ -253,13 +277,43 @@ def _verified(text: bytes) -> JsonObject:
         if isinstance(newer, int) and newer > FORMAT:
             _unusable(f"its format is {newer}; this version reads {FORMAT}. Upgrade the tool")
         _unusable("it has no checksum: it is cut off, or no state of this tool")
-    blank = text[:at] + b"0" * _DIGITS + text[at + _DIGITS :]
-    if hashlib.sha256(blank).hexdigest().encode() != text[at : at + _DIGITS]:
+    if _digest(text, at) != text[at : at + _DIGITS]:
         _unusable("its checksum is wrong: it was damaged, cut off or edited")
     try:
+        return _loaded(text)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise Unusable(f"it is no JSON of this tool ({error})") from error
+
+
+def _loaded(text: bytes) -> JsonObject:
+    """The document that `dump_document` wrote: its accounts one by one.
+
+    Most accounts are on the platform as they were declared. What is said twice is kept once, and
+    forgotten before the next account is read: that halves the memory of a large state.
+    """
+    end = text.rfind(_ACCOUNTS_END)
+    if not text.startswith(_ACCOUNTS) or end < 0:
         return _object(orjson.loads(text))
-    except (orjson.JSONDecodeError, TypeError) as error:
-        raise Unusable(f"it is no JSON ({error})") from error
+    document = _object(orjson.loads(_ACCOUNTS + text[end:]))
+    accounts = _object(document["accounts"])
+    at = len(_ACCOUNTS)
+    while at < end:
+        stop = text.index(_ACCOUNT_END, at) + len(_ACCOUNT_END)
+        for key, account in orjson.loads(b"{%s}" % text[at:stop]).items():
+            if account["observed"] == account["applied"]:
+                account["observed"] = account["applied"]
+            accounts[key] = account
+        at = stop + len(b",")
+    return document
+
+
+def _digest(text: bytes, at: int) -> bytes:
+    """SHA-256 of the text with zeros at the checksum's own place."""
+    view = memoryview(text)
+    found = hashlib.sha256(view[:at])
+    found.update(b"0" * _DIGITS)
+    found.update(view[at + _DIGITS :])
+    return found.hexdigest().encode()
 
 
 def _unusable(reason: str) -> NoReturn:
@@ -329,16 +383,20 @@ def entry_json(entry: Entry) -> JsonObject:
         document["record"] = record_json(entry.record)
     if entry.intent is not None:
         document["intent"] = intent_json(entry.intent)
+    if entry.kind == "take":
+        document["seal"] = entry.seal
     return document
 
 
 def entry_from(document: JsonObject) -> Entry:
     """Read what `entry_json` wrote. Raises: KeyError, TypeError, ValueError."""
     kind = document["kind"]
-    if kind not in ("record", "forget", "intend", "settle"):
+    if kind == "take":
+        return Entry("take", "", seal=_string(document["seal"]))
+    if kind not in get_args(Kind):
         raise ValueError(f"an unknown kind of entry, {kind!r}")
     return Entry(
-        cast("Literal['record', 'forget', 'intend', 'settle']", kind),
+        cast("Kind", kind),
         _key(_string(document["key"])),
         record_from(_object(document["record"])) if "record" in document else None,
         intent_from(_object(document["intent"])) if "intent" in document else None,

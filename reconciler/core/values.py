@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal, NewType, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -112,16 +112,17 @@ class MappingNode(dict[str, JsonValue]):
 
     `marks` holds two packed positions per entry, of key and value, in the order of the entries: a
     hundred thousand accounts have millions of keys, and an object for each would cost gigabytes.
-    Entries come and go by `add` and `remove` alone.
+    Entries come and go by `add` and `drop` alone.
     """
 
-    __slots__ = ("file", "mark", "marks")
+    __slots__ = ("file", "mark", "marks", "numbers")
 
     def __init__(self, file: str, mark: int) -> None:
         super().__init__()
         self.file = file
         self.mark = mark
         self.marks = array("Q")
+        self.numbers: dict[str, int] | None = None
 
     def add(self, key: str, value: JsonValue, key_mark: int, value_mark: int) -> None:
         """Put a further entry behind the others."""
@@ -129,11 +130,13 @@ class MappingNode(dict[str, JsonValue]):
         self.marks.append(key_mark)
         self.marks.append(value_mark)
 
-    def remove(self, key: str) -> None:
-        """Take an entry out."""
-        at = 2 * self._number(key)
-        del self.marks[at : at + 2]
-        del self[key]
+    def drop(self, keys: Container[str]) -> None:
+        """Take entries out."""
+        kept = [entry for entry in self.entries() if entry[0] not in keys]
+        self.clear()
+        self.marks, self.numbers = array("Q"), None
+        for entry in kept:
+            self.add(*entry)
 
     def entries(self) -> Iterator[tuple[str, JsonValue, int, int]]:
         """Each key and value with their marks, in order."""
@@ -151,7 +154,10 @@ class MappingNode(dict[str, JsonValue]):
         )
 
     def _number(self, key: str) -> int:
-        return next(number for number, name in enumerate(self) if name == key)
+        """Which entry the key is. All are counted at once, and only if somebody asks."""
+        if self.numbers is None or len(self.numbers) != len(self):
+            self.numbers = {name: number for number, name in enumerate(self)}
+        return self.numbers[key]
 
 
 class SequenceNode(list[JsonValue]):

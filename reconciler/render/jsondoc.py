@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler import __version__
 from reconciler.core import diff
+from reconciler.core.danger import dangers
 from reconciler.core.graph import Action
-from reconciler.core.state import SENSITIVE
-from reconciler.core.values import ABSENT, JsonObject, JsonValue, address, concealed, dotted
-from reconciler.render import safe
+from reconciler.core.masking import masked, open_side
+from reconciler.core.values import ABSENT, JsonObject, JsonValue, address, dotted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from reconciler.core.configuration import Declared
+    from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange, Side
     from reconciler.core.graph import Operation
     from reconciler.core.outcome import Result
@@ -50,13 +51,16 @@ def plan(
 ) -> JsonObject:
     """A plan, and with `results` what came of it."""
     document = _head(command, plan.state)
+    document["digest"] = plan.digest
     document["complete"] = plan.complete
+    document["refreshed"] = plan.refreshed
     document["summary"] = {
         **{action.value: plan.count(action) for action in ORDER},
         "no_op": plan.unchanged,
         "drift": sum(change.drift for change in plan.changes),
     }
     document["changes"] = [_change(change) for change in plan.changes]
+    document["dangerous"] = [_danger(danger) for danger in dangers(plan)]
     document["operations"] = [_operation(operation, plan.state) for operation in plan.operations]
     document["refusals"] = [
         {"rule": refusal.rule, "detail": refusal.detail} for refusal in plan.refusals
@@ -178,6 +182,15 @@ def _change(change: Change) -> JsonObject:
     }
 
 
+def _danger(danger: Danger) -> JsonObject:
+    document: JsonObject = {"address": address(danger.key), "what": danger.what}
+    if danger.field is not None:
+        document["path"] = dotted(danger.field.path)
+    if danger.temporary:
+        document["temporary"] = True
+    return document
+
+
 def _field(field: FieldChange) -> JsonObject:
     document: JsonObject = {
         "path": dotted(field.path),
@@ -196,7 +209,7 @@ def _field(field: FieldChange) -> JsonObject:
 
 
 def _side(side: Side) -> JsonValue:
-    shown = safe.open_side(side)
+    shown = open_side(side)
     return None if shown is ABSENT else shown
 
 
@@ -207,23 +220,12 @@ def _operation(operation: Operation, state: State) -> JsonObject:
         "action": operation.action.value,
         "method": operation.method,
         "path": operation.path,
-        "body": _body(operation.body, state),
+        "body": masked(operation.body, state),
         "after": list(operation.after),
     }
     if operation.temporary:
         document["temporary"] = True
     return document
-
-
-def _body(value: JsonValue, state: State) -> JsonValue:
-    """A body in which sensitive values stand as their origin and digest, if there is a key for one."""
-    secret = concealed(value)
-    if secret is not None:
-        digest = state.digest(secret.value) if state.digest_key else None
-        return {SENSITIVE: {"from": secret.origin, "digest": digest}}
-    if isinstance(value, dict):
-        return {name: _body(inner, state) for name, inner in value.items()}
-    return value
 
 
 def _result(result: Result) -> JsonObject:

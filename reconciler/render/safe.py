@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from reconciler.core.values import ABSENT, MaybeJson, Sensitive
-from reconciler.core.variables import masked_url
+from reconciler.core.masking import HIDDEN, open_side
+from reconciler.core.values import ABSENT, Sensitive
 
 if TYPE_CHECKING:
     from reconciler.core.diff import Side
-
-HIDDEN: Final = "(sensitive)"
 
 # Control characters, line and paragraph separators, invisible and bidirectional formatting,
 # interlinear and tag characters, lone surrogates.
@@ -39,16 +37,3 @@ def value(side: Side) -> str:
     if isinstance(side, Sensitive) and plain == HIDDEN:
         return HIDDEN
     return terminal(json.dumps(plain, ensure_ascii=False))
-
-
-def open_side(side: Side) -> MaybeJson:
-    """A value as any output may show it: of a sensitive one, a URL's harmless part at most."""
-    if not isinstance(side, Sensitive):
-        return side
-    if (
-        side.origin.startswith("var.")
-        or side.origin == "applied"
-        or not isinstance(side.value, str)
-    ):
-        return HIDDEN
-    return masked_url(side.value, HIDDEN)

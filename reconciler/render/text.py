@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from reconciler.core.danger import dangers
 from reconciler.core.diff import present, shield
 from reconciler.core.diff import resolved as fields_of
 from reconciler.core.graph import Action
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from reconciler.core.configuration import Declared
+    from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange
     from reconciler.core.live import LiveAccount
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan
+    from reconciler.core.saved import SavedPlan
     from reconciler.core.state import State
-    from reconciler.core.values import Diagnostic
+    from reconciler.core.values import Diagnostic, Key
     from reconciler.core.variables import Variable
 
 Paint = Callable[[str, str], str]
@@ -69,7 +72,7 @@ def coloured(style: str, text: str) -> str:
 
 
 def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
-    """A plan: each change with its fields, what must not happen, and the sum."""
+    """A plan: each change with its fields, what must not happen, what is dangerous, and the sum."""
     lines: list[str] = []
     for change in plan.changes:
         lines += _change(change, paint)
@@ -86,15 +89,54 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
     )
     for key in temporary:
         lines.append(f"  {address(key)} will be demoted and promoted again (temporary)")
+    lines += _summary(plan, paint)
+    return "\n".join(lines) + "\n"
+
+
+def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
+    """The end of a plan: whatever its length, what matters most stands there."""
     if plan.refusals:
-        lines += ["", paint("bold", "Refused:")]
-        lines += [paint("remove", f"  {r.rule}: {terminal(r.detail)}") for r in plan.refusals]
+        yield from ("", paint("bold", "Refused:"))
+        for refusal in plan.refusals:
+            yield paint("remove", f"  {refusal.rule}: {terminal(refusal.detail)}")
+    if dangerous := dangers(plan):
+        names = {change.key: change.name for change in plan.changes}
+        yield from ("", paint("bold", "Dangerous:"))
+        for danger in dangerous:
+            yield paint("remove", f"  {_danger(danger, names)}")
     if plan.changes:
         sums = ", ".join(f"{plan.count(action)} to {action}" for action in ORDER)
-        lines.append(paint("bold", f"Plan: {sums}."))
+        yield paint("bold", f"Plan: {sums}.")
     elif not plan.refusals:
-        lines.append(f"No changes. {plan.unchanged} accounts match their declarations.")
-    return "\n".join(lines) + "\n"
+        yield f"No changes. {plan.unchanged} accounts match their declarations."
+    if not plan.refreshed:
+        yield "Not refreshed: what was changed outside since the last apply is not known."
+
+
+def _danger(danger: Danger, names: Mapping[Key, str]) -> str:
+    """One dangerous change, in a line of its own."""
+    label = address(danger.key)
+    if danger.key in names:
+        label += f" ({terminal(names[danger.key])})"
+    if danger.field is not None:
+        return f"{label}: {_leaf(danger.field)}"
+    again = " and promoted again (temporary)" if danger.temporary else ""
+    return f"{label}: will be {_DONE[Action(danger.what)]}{again}"
+
+
+def made(saved: SavedPlan) -> str:
+    """Where a saved plan comes from."""
+    state = f"state {saved.lineage}, serial {saved.serial}" if saved.lineage else "no state yet"
+    lines = [
+        f"Saved plan, made {saved.created.isoformat()} by {saved.tool}.",
+        f"For {saved.endpoint}, root account {saved.root}, {state}.",
+        f"Configuration {saved.configuration}.",
+    ]
+    if saved.targets:
+        lines.append(f"Only {', '.join(saved.targets)}.")
+    if saved.allow:
+        lines.append(f"Allowed: {', '.join(f'{k}={v}' for k, v in sorted(saved.allow.items()))}.")
+    return "".join(f"{terminal(line)}\n" for line in lines)
 
 
 def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
@@ -237,19 +279,22 @@ def _change(change: Change, paint: Paint) -> Iterator[str]:
     words = ", ".join(_DONE[action] for action in change.actions)
     label = f"{change.address} ({terminal(change.name)})"
     style = _STYLE.get(change.actions[0], "change")
-    why = f"  ({change.reason})" if change.drift and change.live is None else ""
+    again = change.drift and Action.CREATE in change.actions
+    why = f"  ({change.reason})" if again else ""
     yield f"  {paint('bold', f'{label:<{_WIDTH}}')} will be {paint(style, words)}{why}"
     for field in change.fields:
         yield _field(field, paint, note=True)
 
 
 def _field(field: FieldChange, paint: Paint, *, note: bool) -> str:
+    outside = "  (changed outside)" if note and field.drift else ""
+    return paint(field.op, f"    {_leaf(field)}") + outside
+
+
+def _leaf(field: FieldChange) -> str:
     before, after = value(field.before), value(field.after)
     text = {"add": after, "change": f"{before} -> {after}", "remove": before}[field.op]
-    outside = "  (changed outside)" if note and field.drift else ""
-    return (
-        paint(field.op, f"    {_SIGNS[field.op]} {terminal(dotted(field.path))}: {text}") + outside
-    )
+    return f"{_SIGNS[field.op]} {terminal(dotted(field.path))}: {text}"
 
 
 def _unmanaged(declared: Declared, live: LiveAccount, paint: Paint) -> Iterator[str]:

@@ -66,7 +66,9 @@ def test_a_file_that_is_no_yaml_is_annotated_too(project: Project) -> None:
     project.write("reconciler.yaml", "version: 1\naccounts: {a: [\n")
     ran = project.run("validate", "--format", "github")
     assert ran.code == 1
-    assert re.match(r"::error file=[^:]*reconciler\.yaml,line=3,col=1,title=Broken YAML::", ran.out)
+    assert re.match(
+        r"::error file=[^:]*reconciler\.yaml,line=2,col=15,title=Broken YAML::", ran.out
+    )
 
 
 def test_no_text_ends_a_workflow_command_or_begins_another() -> None:
@@ -149,7 +151,7 @@ def test_fmt_writes_nothing_if_a_file_is_broken(project: Project) -> None:
     before = (project.directory / "reconciler.yaml").read_text()
     ran = project.run("fmt")
     assert ran.code == 1
-    assert "more/a.yaml:2:1" in ran.err
+    assert "more/a.yaml:1:15" in ran.err
     assert "more/b.yaml:1:22" in ran.err
     assert (project.directory / "reconciler.yaml").read_text() == before
 

@@ -94,7 +94,9 @@ def test_the_whole_life_of_an_account_shows_no_secret(
     monkeypatch.setenv("SECRET", VARIABLE)
     variables: JsonObject = {"secret": {"env": "SECRET"}}
     project.declare({"acme": a_secretive_account()}, variables=variables)
-    planned = leaks.run("plan")
+    plan_file = str(leaks.directory / "saved.json")
+    planned = leaks.run("plan", "--out", plan_file, "--force")
+    leaks.run("show", plan_file)
     assert "(sensitive)" in planned.out
     assert "https://(sensitive)@rec.example.com/put?(sensitive)" in planned.out
     assert leaks.run("apply", "--auto-approve").code == 0
@@ -107,8 +109,9 @@ def test_the_whole_life_of_an_account_shows_no_secret(
     leaks.run("validate")
 
     monkeypatch.setenv("SECRET", "an" + VARIABLE)
-    assert "(sensitive)" in leaks.run("plan").out
+    assert "(sensitive)" in leaks.run("plan", "--out", plan_file, "--force").out
     world.patch("acme", org="0" + VARIABLE, flags=[])
+    assert leaks.run("apply", plan_file).code == 3
     assert leaks.run("drift").code == 2
     leaks.run("plan", "--show-unmanaged")
     assert leaks.run("apply", "--auto-approve").code == 0

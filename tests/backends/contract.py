@@ -49,10 +49,17 @@ Harm = Literal["gone", "empty", "cut", "flipped"]
 class Place(Protocol):
     """Where the tests of a backend keep state, and what can happen to it behind the tool's back."""
 
-    named: str
-    """The key `state` of a project."""
-    directory: Path
-    environment: dict[str, str]
+    @property
+    def named(self) -> str:
+        """The key `state` of a project."""
+
+    @property
+    def directory(self) -> Path:
+        """Of that project."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Credentials and the key."""
 
     def copy(self) -> object:
         """The state as it lies there, without the lock and what it remembers."""
@@ -446,6 +453,20 @@ class Contract:
         with locked(place) as writer:
             assert writer.read() is None
 
+    @pytest.mark.parametrize("how", ["gone", "empty", "flipped", None])
+    def test_whatever_is_there_can_be_replaced(self, place: Place, how: Harm | None) -> None:
+        save(place, 7, 8)
+        if how is not None:
+            place.harm(how)
+        with locked(place) as writer:
+            writer.replace(a_state(9, "restored"))
+            assert writer.read() == a_state(9, "restored")
+            writer.journal(a_state(9, "restored"), [an_entry("b")])
+            writer.save(a_state(10, "restored", "b"))
+        with locked(place) as writer:
+            writer.replace(a_state(3, "pushed", lineage=OTHER_LINEAGE))
+        assert open_again(place).read() == a_state(3, "pushed", lineage=OTHER_LINEAGE)
+
     # --- generations ---
 
     def test_what_was_replaced_is_kept(self, place: Place) -> None:
@@ -462,13 +483,17 @@ class Contract:
         with pytest.raises(Unusable, match="generation"):
             open_again(place).generation(99)
 
-    def test_what_was_discarded_is_a_generation(self, place: Place) -> None:
+    @pytest.mark.parametrize("how", ["discarded", "replaced"])
+    def test_what_was_discarded_or_replaced_is_a_generation(self, place: Place, how: str) -> None:
         if not self.keeps_generations:
             pytest.skip("none are kept")
         with locked(place) as writer:
             writer.save(a_state(1))
             writer.journal(a_state(1), [an_entry("a")])
         with locked(place) as writer:
-            writer.discard()
+            if how == "discarded":
+                writer.discard()
+            else:
+                writer.replace(a_state(1, lineage=OTHER_LINEAGE))
         assert open_again(place).history()[0].serial == 2
         assert open_again(place).generation(2) == a_state(2, "a")

@@ -19,6 +19,8 @@ from reconciler.core.state import AccountRecord, Entry, State, Unusable
 from reconciler.core.values import AccountId
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reconciler.backends.backend import Backend, StateWriter
 
 LINEAGE = "5f6b0c9e-6d7a-4c55-8a59-0d3b2f0f9c11"
@@ -45,6 +47,14 @@ def a_state(serial: int = 1, *names: str, lineage: str = LINEAGE) -> State:
         "00" * 32,
         {n: a_record(n) for n in names},
     )
+
+
+def flipped(text: bytes) -> Iterator[bytes]:
+    """The text with each of its bits flipped."""
+    for bit in range(len(text) * 8):
+        damaged = bytearray(text)
+        damaged[bit // 8] ^= 1 << (bit % 8)
+        yield bytes(damaged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import json
 import zoneinfo
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from reconciler.config.project import load, open_project
+from reconciler.core import diff, revive
 from reconciler.core.live import Live, LiveAccount, Row
-from reconciler.core.plan import Plan, compute
+from reconciler.core.plan import Change, Plan, compute
+from reconciler.core.saved import Making, save, shown, unsealed
 from reconciler.core.state import AccountRecord, Intent, State
 from reconciler.core.validate import validate
 from reconciler.core.values import AccountId, address
 from reconciler.render import jsondoc, text
 
 if TYPE_CHECKING:
+    from reconciler.core.configuration import Configuration
     from reconciler.core.graph import Operation
+    from reconciler.core.values import JsonObject
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent.name for path in HERE.glob("*/live.json"))
@@ -73,10 +79,15 @@ def state_of(case: Path) -> State:
     return State(lineage, len(accounts), "t", "sandbox:", ROOT, digest_key, accounts, intents)
 
 
-def plan_of(case: Path) -> Plan:
+def configuration_of(case: Path) -> Configuration:
     configuration, diagnostics = load(open_project(case, {}), {})
     diagnostics += validate(configuration, frozenset(zoneinfo.available_timezones()))
     assert not [found for found in diagnostics if found.severity == "error"]
+    return configuration
+
+
+def plan_of(case: Path) -> Plan:
+    configuration = configuration_of(case)
     return compute(configuration, state_of(case), live_of(case), configuration.settings.limits)
 
 
@@ -110,6 +121,38 @@ def test_golden(name: str, pytestconfig: pytest.Config) -> None:
         if pytestconfig.getoption("--rewrite-golden"):
             (case / file).write_text(content)
         assert content == (case / file).read_text(), f"{name}/{file}: `make golden` rewrites it"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_saved_plan_is_shown_and_done_as_it_was_planned(name: str) -> None:
+    case, key = HERE / name, "11" * 32
+    plan, state = plan_of(case), state_of(case)
+    making = Making("t", datetime(2026, 1, 1, tzinfo=UTC), "sha256:0", (), {}, key)
+    saved = unsealed(save(plan, making, None), None)
+
+    again = replace(shown(saved), refusals=plan.refusals)  # with refusals nothing would be saved
+    assert text.plan(again, text.plain) == text.plan(plan, text.plain)
+    if state.digest_key:  # else the file has digests where the plan had no key for them
+        assert jsondoc.plan(again) == jsondoc.plan(plan)
+
+    live = live_of(case)
+    revived = revive.revived(saved, state, live, configuration_of(case))
+    assert revived.operations == plan.operations
+    assert not revived.stale
+    for before, after in ((plan.changes, revived.changes), (plan.silent, revived.silent)):
+        assert [replace(change, declared=None) for change in after] == [
+            replace(change, declared=None) for change in before
+        ]
+        assert [told(change) for change in after] == [told(change) for change in before]
+
+
+def told(change: Change) -> JsonObject | None:
+    """What state is told of a declared account that is read back."""
+    if change.declared is None:
+        return None
+    read = change.live or LiveAccount(ROOT, ROOT, change.declared.settings, False, "1-a")
+    keyed = State("l", 1, "t", "sandbox:", ROOT, "00" * 32, {})
+    return diff.confirmed(change.declared, change.record, read, keyed)[0]
 
 
 def test_there_are_cases() -> None:

@@ -1,0 +1,86 @@
+"""What of a plan can do harm that is hard to undo: repeated at the end of it, never cut off.
+
+Source: docs/behaviours.md, "Dangerous changes".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from reconciler.core.diff import ENABLED, PARENT
+from reconciler.core.graph import Action
+from reconciler.core.values import Sensitive, leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from reconciler.core.diff import FieldChange, Side
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.values import FieldPath, Key, MaybeJson
+
+What = Literal["delete", "demote", "move", "disable", "recording_url", "emergency_caller_id"]
+
+_RECORDING: Final = ("settings", "call_recording")
+_EMERGENCY: Final = ("settings", "caller_id", "emergency")
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """One dangerous change. `field`: the leaf that changes, if it is about one."""
+
+    key: Key
+    what: What
+    field: FieldChange | None = None
+    temporary: bool = False
+
+
+def dangers(plan: Plan) -> tuple[Danger, ...]:
+    """The dangerous changes of a plan, in order of key; temporary demotions last."""
+    found = [danger for change in plan.changes for danger in _of(change)]
+    found += [
+        Danger(operation.key, "demote", temporary=True)
+        for operation in plan.operations
+        if operation.temporary and operation.action is Action.DEMOTE
+    ]
+    return tuple(found)
+
+
+def _of(change: Change) -> Iterator[Danger]:
+    if Action.DELETE in change.actions:
+        yield Danger(change.key, "delete")
+    if Action.DEMOTE in change.actions:
+        yield Danger(change.key, "demote")
+    for field in change.fields:
+        what = _what(field)
+        if what is not None:
+            yield Danger(change.key, what, field)
+
+
+def _what(field: FieldChange) -> What | None:
+    """What is dangerous about a leaf: where recordings go to, what an emergency call tells, and such."""
+    if field.path == PARENT:
+        return "move"
+    if field.path == ENABLED:
+        return "disable" if _plain(field.after) is False else None
+    if field.path[:2] == _RECORDING:
+        # What can't be seen of a saved plan may be one.
+        hit = field.sensitive or any(path[-1] == "url" for path in _inside(field))
+        return "recording_url" if hit else None
+    if field.path[:2] == _EMERGENCY[:2]:
+        hit = any(path[:3] == _EMERGENCY for path in _inside(field))
+        return "emergency_caller_id" if hit else None
+    return None
+
+
+def _inside(field: FieldChange) -> Iterator[FieldPath]:
+    """The path of a leaf, and those inside it: what is removed may be a whole object."""
+    yield field.path
+    for side in (field.before, field.after):
+        value = _plain(side)
+        if isinstance(value, dict):
+            yield from (inner for inner, _ in leaves(value, field.path))
+
+
+def _plain(side: Side) -> MaybeJson:
+    return side.value if isinstance(side, Sensitive) else side
