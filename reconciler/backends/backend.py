@@ -169,4 +169,12 @@ def open_backend(
         from reconciler.backends.local import LocalBackend
 
         return LocalBackend(directory / named, codec, timing)
-    raise ValueError(f"{scheme}:// is not supported; give a path")
+    if scheme in ("postgresql", "postgres"):
+        try:
+            from reconciler.backends.postgres import PostgresBackend
+        except ImportError as error:
+            raise ValueError(
+                "state in PostgreSQL needs more packages: pip install 'reconciler[postgres]'"
+            ) from error
+        return PostgresBackend(named, environment, codec, timing)
+    raise ValueError(f"{scheme}:// is not supported; give a path, or postgresql://")

@@ -18,6 +18,7 @@ import orjson
 from reconciler.backends.encryption import cipher_from
 from reconciler.backends.integrity import Witness
 from reconciler.core.state import (
+    AccountRecord,
     Entry,
     State,
     Unusable,
@@ -25,6 +26,8 @@ from reconciler.core.state import (
     entry_from,
     entry_json,
     parse_document,
+    record_from,
+    record_json,
     state_from,
     state_json,
 )
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from reconciler.backends.encryption import Cipher
-    from reconciler.core.values import JsonObject
+    from reconciler.core.values import JsonObject, Key
 
 _SECRET: Final = ("accounts", "digest_key", "intents")
 _ENCRYPTED: Final = "encrypted"
@@ -49,6 +52,11 @@ class Codec:
     def encrypts(self) -> bool:
         """Whether what is written will be encrypted."""
         return self.cipher is not None and self.cipher.seals
+
+    @property
+    def rotates(self) -> bool:
+        """Whether what is there may be under an earlier key."""
+        return self.cipher is not None and self.cipher.rotates
 
     def encode(self, state: State) -> bytes:
         """The whole state as text. Who it is about stays readable, and is bound to the rest."""
@@ -112,6 +120,24 @@ class Codec:
             return [entry_from(entry) for entry in document["entries"]]
         except (KeyError, TypeError, ValueError) as error:
             raise Unusable(f"it is no record of a journal ({error})") from error
+
+    def encode_account(self, lineage: str, key: Key, record: AccountRecord) -> bytes:
+        """One account of a state, where they are kept apart. Encrypted, it is bound to its key."""
+        document = record_json(record)
+        if self.cipher is not None and self.encrypts:
+            text = self.cipher.seal(lineage, orjson.dumps(document), _canonical({"key": key}))
+            document = {_ENCRYPTED: text}
+        return _canonical(document)
+
+    def decode_account(self, lineage: str, key: Key, text: bytes) -> AccountRecord:
+        """Read what `encode_account` wrote. Raises: Unusable."""
+        try:
+            document = orjson.loads(text)
+            if _ENCRYPTED in document:
+                document = self._opened(lineage, document[_ENCRYPTED], {"key": key})
+            return record_from(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unusable(f"what is kept of accounts.{key} is no record ({error})") from error
 
     def _opened(self, lineage: object, sealed: object, beside: JsonObject) -> JsonObject:
         """What is encrypted in a document. Raises: Unusable."""

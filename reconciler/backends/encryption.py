@@ -44,6 +44,11 @@ class Cipher:
         """Whether there is a key to seal with, not only one to open what was sealed before."""
         return self._key is not None
 
+    @property
+    def rotates(self) -> bool:
+        """Whether there is an earlier key, too."""
+        return self._previous is not None
+
     def seal(self, lineage: str, text: bytes, bound: bytes) -> str:
         """`text`, readable with the key alone; it can be opened only beside the same `bound`."""
         if self._key is None:
