@@ -8,11 +8,13 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from typing import Final
 
-from chaos.crash import LOCAL, Place, Tally, crash_all
+from chaos.crash import Tally, crash_all
+from chaos.places import OPENED, Place
 from chaos.scenarios import SCENARIOS, Scenario
 
 SOURCE: Final = Path(__file__).with_name("tripwire.c")
@@ -53,11 +55,16 @@ def main() -> int:
     """Run what the arguments ask for; 1 if any invariant was violated."""
     parser = argparse.ArgumentParser(prog="python -m chaos")
     parser.add_argument("--scenario", action="append", default=[], help="this one alone")
+    parser.add_argument(
+        "--place", action="append", default=[], choices=OPENED, help="this one alone"
+    )
     parser.add_argument("--every", type=int, default=1, help="kill at each so-manieth point")
     arguments = parser.parse_args()
     wanted = [s for s in SCENARIOS if not arguments.scenario or s.name in arguments.scenario]
     began = time.monotonic()
-    tallies = crash(wanted, [LOCAL], arguments.every)
+    with ExitStack() as stack:
+        places = [stack.enter_context(OPENED[kind]()) for kind in arguments.place or OPENED]
+        tallies = crash(wanted, places, arguments.every)
     violations = sum(len(tally.violations) for tally in tallies)
     points = sum(tally.points for tally in tallies)
     print(f"{points} points, {violations} violations, {time.monotonic() - began:.0f} s")

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos import invariants
+from chaos.places import Place
 from chaos.scenarios import CANARY
 from chaos.world import served
 from reconciler.sandbox.options import SandboxOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from chaos.scenarios import Scenario
     from chaos.world import World
@@ -35,22 +36,6 @@ SECONDS: Final = 60
 """After which a run counts as hanging."""
 
 KILLED: Final = -9
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A kind of place for state. `named`: run number -> value of `state`; `environment` it needs."""
-
-    kind: str
-    named: Callable[[str], str]
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-def _local(_: str) -> str:
-    return "state/reconciler.state.json"
-
-
-LOCAL: Final = Place("local", _local)
 
 
 @dataclass(slots=True)
@@ -105,7 +90,7 @@ class Runner:
     @property
     def state(self) -> str:
         """The value of `state` for the present project."""
-        return self.place.named(f"{os.getpid()}-{self._number}")
+        return self.place.template.format(f"{os.getpid()}-{self._number}")
 
     def declare(self, project: dict[str, Any]) -> None:
         """Write the project's file."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from chaos import invariants
-from chaos.crash import LOCAL, Runner
+from chaos.crash import Runner
+from chaos.places import LOCAL
 from chaos.scenarios import CANARY, SCENARIOS, Scenario, accounts
 from chaos.world import served
 from reconciler.sandbox.faults import parse_faults

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chaos import invariants
-from chaos.crash import KILLED, LOCAL, Runner
+from chaos.crash import KILLED, Runner
+from chaos.places import LOCAL
 from chaos.scenarios import Scenario, account
 from chaos.schedules import faults_of
 from chaos.world import served

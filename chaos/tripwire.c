@@ -62,8 +62,9 @@ static int counts(const char *what, int fd) {
   if (S_ISSOCK(about.st_mode)) {
     struct sockaddr_storage peer;
     socklen_t size = sizeof peer;
-    /* Python wakes its own loop through a socket pair, which is no event. */
-    if (getpeername(fd, (struct sockaddr *)&peer, &size) || peer.ss_family == AF_UNIX) return 0;
+    if (getpeername(fd, (struct sockaddr *)&peer, &size)) return 0;
+    /* Python wakes its own loop through a pair of sockets without a name, which is no event. */
+    if (peer.ss_family == AF_UNIX && size <= sizeof(sa_family_t)) return 0;
     note(what, "socket");
     return 1;
   }
