@@ -390,7 +390,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         async with connected(project) as client:
             root = await _root(project, client)
             state = writer.read() or _first_state(project, root)
-            _check_identity(project, state, root)
+            check_identity(project, state, root)
             live = await refresh(client, root, [wanted], 1, _silent)
         taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
         if taken is not None:
@@ -428,7 +428,7 @@ def _no_state(project: Project) -> State:
     return State("", 0, f"reconciler {__version__}", project.url, AccountId(""), "", {})
 
 
-def _check_identity(project: Project, state: State, root: AccountId) -> None:
+def check_identity(project: Project, state: State, root: AccountId) -> None:
     """Raises: Unusable if the state is about another platform or another root account."""
     if state.api_url != project.url:
         raise Unusable(f"the state is about {state.api_url}, but the project names {project.url}")
@@ -530,7 +530,7 @@ async def _found(
     """The live accounts `ids`, and the state with interrupted creates resolved."""
     concurrency = project.settings.concurrency
     root = await _root(project, client)
-    _check_identity(project, state, root)
+    check_identity(project, state, root)
     live = await refresh(client, root, sorted(ids), concurrency, progress)
     if state.intents:
         if patient and not all(open_intents(state, live).values()):

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from reconciler.cli.exits import Problem
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +52,18 @@ def output(
         sys.stdout.flush()
     for name in arguments.report:
         Path(name).write_text(renderings[Path(name).suffix[1:]](), encoding="utf-8")
+
+
+def confirmed(
+    question: str, *, waived: bool, waiver: str = "--auto-approve", wanted: str = "yes"
+) -> bool:
+    """Ask, unless that was waived. Raises: Problem if there is nobody to ask."""
+    if waived:
+        return True
+    if not sys.stdin.isatty():
+        raise Problem(f"there is no terminal to ask on, and no {waiver}")
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == wanted
 
 
 def print_json(document: JsonObject) -> None:

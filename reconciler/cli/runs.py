@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
 from reconciler.cli.options import key_of, project_of
-from reconciler.cli.output import output, paint_for, print_json, reporting, show_plan
+from reconciler.cli.output import confirmed, output, paint_for, print_json, reporting, show_plan
 
 if TYPE_CHECKING:
     import argparse
@@ -90,16 +90,13 @@ def _approved(plan: Plan, arguments: argparse.Namespace) -> bool:
 
     if arguments.format != "json":
         show_plan(plan, arguments)
-    if plan.empty or arguments.auto_approve or getattr(arguments, "plan_digest", None):
+    if plan.empty or getattr(arguments, "plan_digest", None):
         return True
-    if not sys.stdin.isatty():
-        raise Problem("there is no terminal to ask on, and no --auto-approve")
     wanted, question = "yes", "Apply this plan? Only `yes` is taken: "
     if arguments.command == "destroy":
         wanted = plan.root_name
         question = f"Delete all this for good? Type the root account's name, {terminal(wanted)}: "
-    print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() == wanted
+    return confirmed(question, waived=arguments.auto_approve, wanted=wanted)
 
 
 def _finish(applied: Applied, arguments: argparse.Namespace) -> int:

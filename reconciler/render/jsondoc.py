@@ -137,6 +137,11 @@ def validation(diagnostics: Sequence[Diagnostic]) -> JsonObject:
     }
 
 
+def answer(command: str, keys: JsonObject) -> JsonObject:
+    """The outcome of a small command: `keys`, and which command it is."""
+    return {"format_version": "1", "command": command, **keys}
+
+
 def failure(command: str, diagnostics: Sequence[Diagnostic]) -> JsonObject:
     """A command that ended before it had anything to show."""
     document = validation(diagnostics)
