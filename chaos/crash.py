@@ -18,6 +18,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 from chaos import invariants
 from chaos.places import Place
@@ -59,6 +60,7 @@ class Runner:
         self.directory = scratch / "project"
         self.output = scratch / "output"
         self._number = 0
+        self._name = uuid4().hex
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.zygote"],
             env={**os.environ, "LD_PRELOAD": str(tripwire)},
@@ -90,7 +92,7 @@ class Runner:
     @property
     def state(self) -> str:
         """The value of `state` for the present project."""
-        return self.place.template.format(f"{os.getpid()}-{self._number}")
+        return self.place.template.format(f"{self._name}-{self._number}")
 
     def declare(self, project: dict[str, Any]) -> None:
         """Write the project's file."""
