@@ -40,7 +40,7 @@ from reconciler.core.plan import (
     unread,
 )
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
-from reconciler.core.shapes import nearest
+from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
 from reconciler.core.validate import validate
 from reconciler.core.values import (
@@ -129,14 +129,15 @@ def check(project: Project, options: Options) -> Configuration:
     if project.settings.url:
         _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
-    diagnostics += validate(configuration, frozenset(zoneinfo.available_timezones()))
+    zones = frozenset(zoneinfo.available_timezones())
+    diagnostics = folded([*diagnostics, *validate(configuration, zones)])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise Invalid(diagnostics)
     unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
     if unknown:
         named = ", ".join(address(key) for key in sorted(unknown))
         raise Unknown(f"{named}: not declared. --target takes accounts.KEY.")
-    return replace(configuration, warnings=tuple(sorted(diagnostics, key=Diagnostic.sort_key)))
+    return replace(configuration, warnings=tuple(diagnostics))
 
 
 def resolve(project: Project, options: Options, key: Key) -> tuple[Configuration, Declared]:

@@ -183,14 +183,24 @@ def open_backend(
         try:
             from reconciler.backends.postgres import PostgresBackend
         except ImportError as error:
-            raise ValueError(
-                "state in PostgreSQL needs more packages: pip install 'reconciler[postgres]'"
-            ) from error
+            raise ValueError(_extra(scheme, "postgres")) from error
         return PostgresBackend(named, environment, codec, timing)
+    if scheme in ("s3", "gs", "az"):
+        try:
+            from reconciler.backends.objects import open_objects
+            from reconciler.backends.objectstore import ObjectStoreBackend
+        except ImportError as error:
+            raise ValueError(_extra(scheme, "objectstore")) from error
+        return ObjectStoreBackend(*open_objects(named, environment), codec, timing)
     if scheme in ("http", "https"):
         from reconciler.backends.state_server import address_of
         from reconciler.backends.terraform_http import TerraformHttpBackend
 
         address = address_of(named, environment)
         return TerraformHttpBackend(address, directory / ".reconciler", codec, timing)
-    raise ValueError(f"{scheme}:// is not supported; give a path, postgresql:// or https://")
+    known = "a path, s3://, gs://, az://, postgresql:// or https://"
+    raise ValueError(f"{scheme}:// is not supported; give {known}")
+
+
+def _extra(scheme: str, extra: str) -> str:
+    return f"{scheme}:// needs more packages: pip install 'reconciler[{extra}]'"

@@ -83,8 +83,9 @@ def parser() -> _Parser:
     _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
     demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
     demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
+    add("schema", files.schema, "print the JSON Schema of the files, for editors")
     add("version", files.version, "print the version")
-    for name in ("adopt", "graph", "schema"):
+    for name in ("adopt", "graph"):
         add(name, files.not_yet, "not there yet").add_argument(
             "rest", nargs="*", help=argparse.SUPPRESS
         )

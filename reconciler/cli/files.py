@@ -135,16 +135,24 @@ def _show_plan(arguments: argparse.Namespace) -> int:
 
 def init(arguments: argparse.Namespace) -> int:
     """Make a project, or a new state for one."""
-    from reconciler.demo import copy_example
+    from reconciler.demo import new_project
 
     if arguments.new_state:
         return new_state(arguments)
     directory = Path(arguments.chdir) / arguments.directory
-    written = copy_example("quickstart", directory)
-    for path in written:
+    for path in new_project(directory):
         print(f"wrote {path}")
     where = "" if directory == Path() else f"cd {directory} && "
     print(f"\nA project on the embedded sandbox. Next: {where}reconciler plan")
+    return Exit.DONE
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """Print the JSON Schema of the files."""
+    from reconciler.config.schema import file_schema
+
+    document = file_schema()
+    output(arguments, lambda: document, lambda: print_json(document))
     return Exit.DONE
 
 

@@ -10,7 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 from reconciler.config import nodes
-from reconciler.core.shapes import nearest, problem, shown
+from reconciler.core.shapes import MAX_PROBLEMS, listed, nearest, problem, shown
 from reconciler.core.values import JsonValue, MappingNode, SequenceNode, Source, locate
 from reconciler.core.variables import Row, typed
 
@@ -61,12 +61,19 @@ class _Csv:
     def rows(self, text: str) -> Iterator[Row]:
         columns: list[str] = []
         any_row = False
+        count = 0
         for line, cells in self._records(text):
+            count += len(cells)
+            if count > nodes.MAX_NODES:
+                detail = f"More than {nodes.MAX_NODES:,} cells. Split the file."
+                raise nodes.Malformed(self._problem("Too many values", detail, line))
             if not columns:
                 columns = cells
                 self._check_columns(columns)
             elif len(cells) != len(columns):
-                detail = f"Found {len(cells)} cells; the header has {len(columns)}: {', '.join(columns)}."
+                detail = (
+                    f"Found {len(cells)} cells; the header has {len(columns)}: {listed(columns)}."
+                )
                 self._report("A row that does not fit the header", detail, line)
             else:
                 any_row = True
@@ -92,17 +99,17 @@ class _Csv:
             self._report("Broken CSV", f"{error}.", line)
 
     def _check_columns(self, columns: list[str]) -> None:
+        first: dict[str, int] = {}
         for number, column in enumerate(columns, 1):
             if not column.strip():
                 self._report("A column without a name", f"Column {number} of the header.", 1)
-            elif column in columns[: number - 1]:
-                detail = (
-                    f"{shown(column)} is column {columns.index(column) + 1} and column {number}."
-                )
+            elif first.setdefault(column, number) != number:
+                detail = f"{shown(column)} is column {first[column]} and column {number}."
                 self._report("A column declared twice", detail, 1)
         for column in self.types:
-            if column not in columns:
-                detail = f"`types` has {shown(column)}; the file has {', '.join(columns)}.{nearest(column, columns)}"
+            if column not in first:
+                near = nearest(column, columns)
+                detail = f"`types` has {shown(column)}; the file has {listed(columns)}.{near}"
                 self._report("An unknown column", detail, 1)
 
     def _cell(self, column: str, cell: str, line: int) -> JsonValue:
@@ -113,4 +120,10 @@ class _Csv:
             return None
 
     def _report(self, summary: str, detail: str, line: int) -> None:
-        self.diagnostics.append(problem(summary, detail, Source(self.name, line, 1)))
+        if len(self.diagnostics) == MAX_PROBLEMS:
+            detail = f"More than {MAX_PROBLEMS:,} in this file; the rest was not looked at."
+            raise nodes.Malformed(self._problem("Too many mistakes", detail, line))
+        self.diagnostics.append(self._problem(summary, detail, line))
+
+    def _problem(self, summary: str, detail: str, line: int) -> Diagnostic:
+        return problem(summary, detail, Source(self.name, line, 1))

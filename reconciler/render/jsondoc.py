@@ -39,8 +39,12 @@ ORDER: Final = (
 
 
 def dumps(document: JsonObject) -> str:
-    """The document as text, indented, with a newline at its end."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """The document as text, indented, with a newline at its end.
+
+    Names of files may have bytes that are no text: those are escapes in it, as JSON has them.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def plan(
