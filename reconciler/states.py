@@ -134,7 +134,7 @@ def migrate(project: Project, to: str, options: Options, *, force: bool) -> Stat
 
     Raises: Invalid, Unusable, Unwritable, Locked, Unknown, NeedsForce.
     """
-    if project.directory / to == project.directory / project.settings.state:
+    if project.directory / to == project.directory / project.state:
         raise Unknown("That is where the state is already.")
     try:
         target = open_backend(to, project.directory, project.environment)

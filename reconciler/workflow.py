@@ -12,7 +12,7 @@ import secrets
 import zoneinfo
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -20,7 +20,8 @@ from uuid import uuid4
 
 from reconciler import __version__
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
-from reconciler.api.refresh import read_more, refresh
+from reconciler.api.errors import ApiError
+from reconciler.api.refresh import list_again, read_more, refresh
 from reconciler.backends.backend import open_backend
 from reconciler.config import planfile
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
@@ -29,16 +30,8 @@ from reconciler.core import diff, revive
 from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
 from reconciler.core.digest import difference
 from reconciler.core.live import remembered
-from reconciler.core.plan import (
-    Change,
-    Plan,
-    Refusal,
-    compute,
-    first_record,
-    open_intents,
-    touched,
-    unread,
-)
+from reconciler.core.plan import Change, Plan, Refusal, compute, lacking, touched, unread
+from reconciler.core.recovery import candidates, first_record, settle
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
@@ -56,7 +49,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from reconciler.backends.backend import Backend, StateReader
@@ -64,8 +57,8 @@ if TYPE_CHECKING:
     from reconciler.core.live import Live
     from reconciler.core.outcome import Event, Outcome
 
-_LOOK_AGAIN: Final = 2.0
-"""Seconds until a list is asked again for an account that a create may have made."""
+_LIST_AGAIN: Final = (0.5, 1.5)
+"""Seconds before each further list, where the first lacks what may or must be there."""
 
 Progress = Callable[[int, int], None]
 """Told how many accounts of how many have been read."""
@@ -113,11 +106,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What was changed outside since the last apply: accounts by key, `fields` in each."""
+    """What was changed outside since the last apply: accounts by key, `fields` in each.
+
+    `unchanged`: the other accounts that were looked at.
+    """
 
     state: State
     changes: tuple[Change, ...]
-    unchanged: int
+    unchanged: tuple[Key, ...]
 
 
 class Unknown(Exception):
@@ -202,10 +198,8 @@ async def _plan(
 ) -> Plan:
     state = _read(project)
     async with connected(project) as client:
-        if options.refresh:
-            state, live = await _look(project, configuration, state, client, progress)
-        else:
-            state, live = await _recall(project, configuration, state, client)
+        look = _look if options.refresh else _recall
+        live = await look(project, configuration, state, client, progress)
     return _compute(configuration, state, live, options)
 
 
@@ -256,25 +250,18 @@ async def _apply(
     with place.lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
         async with connected(project) as client:
-            state, live = await _look(
-                project,
-                configuration,
-                stored or _no_state(project),
-                client,
-                hooks.progress,
-                patient=True,
-            )
+            state = stored or _no_state(project)
+            live = await _look(project, configuration, state, client, hooks.progress, patient=True)
             made = _compute(configuration, state, live, options)
             if options.reviewed:
                 made = _as_reviewed(made, options.reviewed, configuration)
             if made.refusals or not hooks.approve(made):
                 return Applied(made, None)
             if stored is None:
-                state = _first_state(project, made.root)
-                made = replace(made, state=state)
-            if state is not stored:
-                writer.save(state)
-            writer.journal(state, [])  # find out that it can be written, before anything is sent
+                made = replace(made, state=_first_state(project, made.root))
+            if made.state is not stored:
+                writer.save(made.state)
+            writer.journal(made.state, [])  # find out that it can be written, before all is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
     return Applied(made, outcome)
@@ -306,14 +293,10 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
     with backend(project).lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
         async with connected(project) as client:
-            state, live = await _found(
-                project,
-                revive.ids(saved),
-                stored or _no_state(project),
-                client,
-                hooks.progress,
-                patient=True,
-            )
+            state = stored or _no_state(project)
+            ids = revive.ids(saved)
+            live = await _found(project, ids, state, client, hooks.progress, patient=True)
+            state = settle(state, live)
             revive.check_state(saved, state if stored else None, live.root)
             if stored is None:
                 state = _first_state(project, live.root)
@@ -341,11 +324,11 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     configuration = check(project, options)
     state = _read(project)
     async with connected(project) as client:
-        state, live = await _look(project, configuration, state, client, progress)
+        live = await _look(project, configuration, state, client, progress)
     keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
-    changes = [_drifted(key, configuration, state, live) for key in keys]
-    found = tuple(change for change in changes if change is not None)
-    return Drift(state, found, len(keys) - len(found))
+    changes = {key: _drifted(key, configuration, state, live) for key in keys}
+    found = tuple(change for change in changes.values() if change is not None)
+    return Drift(state, found, tuple(key for key in keys if changes[key] is None))
 
 
 def _drifted(key: Key, configuration: Configuration, state: State, live: Live) -> Change | None:
@@ -412,7 +395,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
 def backend(project: Project) -> Backend:
     """Where the project's state is kept. Raises: Invalid."""
     try:
-        return open_backend(project.settings.state, project.directory, project.environment)
+        return open_backend(project.state, project.directory, project.environment)
     except ValueError as error:
         found = Diagnostic("error", "A wrong place for state", f"{error}.", path="state")
         raise Invalid([found]) from error
@@ -475,25 +458,26 @@ async def _look(
     progress: Progress,
     *,
     patient: bool = False,
-) -> tuple[State, Live]:
-    """The live accounts that matter, and the state with interrupted creates resolved.
-
-    `patient`: look again for an account that a create may have made but no list shows yet.
-    """
+) -> Live:
+    """The live accounts that matter. Raises: Unusable, Invalid, ApiError."""
     ids = _named(configuration, state)
-    state, live = await _found(project, ids, state, client, progress, patient=patient)
-    return state, await _with_ranks(project, configuration, state, live, client)
+    live = await _found(project, ids, state, client, progress, patient=patient)
+    return await _with_ranks(project, configuration, state, live, client)
 
 
 async def _recall(
-    project: Project, configuration: Configuration, state: State, client: Client
-) -> tuple[State, Live]:
+    project: Project,
+    configuration: Configuration,
+    state: State,
+    client: Client,
+    progress: Progress,
+) -> Live:
     """The same, with accounts as state remembers them.
 
     Read are those that the list does not have, and those that something would be done to.
     """
     concurrency = project.settings.concurrency
-    state, live = await _found(project, set(), state, client, _silent)
+    live = await _found(project, set(), state, client, progress)
     ids = _named(configuration, state)
     known = {record.id for record in state.accounts.values()} & live.rows.keys()
     live = await read_more(client, live, sorted(ids - known), concurrency, _silent)
@@ -501,12 +485,12 @@ async def _recall(
     again = touched(configuration, state, live)
     kept = {i: account for i, account in live.accounts.items() if i not in again}
     live = await read_more(client, replace(live, accounts=kept), again, concurrency, _silent)
-    return state, await _with_ranks(project, configuration, state, live, client)
+    return await _with_ranks(project, configuration, state, live, client)
 
 
 def _named(configuration: Configuration, state: State) -> set[AccountId]:
     """The accounts in state, and those that are declared by their id."""
-    ids = {record.id for record in state.accounts.values()}
+    ids = {record.id for record in state.accounts.values()} | state.owed.keys()
     return ids | {declared.id for declared in configuration.accounts.values() if declared.id}
 
 
@@ -514,9 +498,10 @@ async def _with_ranks(
     project: Project, configuration: Configuration, state: State, live: Live, client: Client
 ) -> Live:
     """With what must be known before anything is promoted or demoted."""
-    live = replace(live, promoting_allowed=await _may_promote(client))
-    more = unread(configuration, state, live)
-    return await read_more(client, live, more, project.settings.concurrency, _silent)
+    with _addressed(state):
+        live = replace(live, promoting_allowed=await _may_promote(client))
+        more = unread(configuration, state, live)
+        return await read_more(client, live, more, project.settings.concurrency, _silent)
 
 
 async def _found(
@@ -527,49 +512,40 @@ async def _found(
     progress: Progress,
     *,
     patient: bool = False,
-) -> tuple[State, Live]:
-    """The live accounts `ids`, and the state with interrupted creates resolved."""
+) -> Live:
+    """The live accounts `ids`, and those that interrupted creates may have made.
+
+    `patient`: list again what may or must be there, and is not listed: lists lag.
+    """
     concurrency = project.settings.concurrency
     root = await _root(project, client)
     check_identity(project, state, root)
-    live = await refresh(client, root, sorted(ids), concurrency, progress)
-    if state.intents:
-        if patient and not all(open_intents(state, live).values()):
-            await asyncio.sleep(_LOOK_AGAIN)
-            live = await refresh(client, root, sorted(ids), concurrency, progress)
-        made = sorted(i for found in open_intents(state, live).values() for i in found)
-        live = await read_more(client, live, made, concurrency, _silent)
-        state = fold(state, _settled(state, live))
-    return state, live
+    with _addressed(state):
+        live = await refresh(client, root, sorted(ids), concurrency, progress)
+        for pause in _LIST_AGAIN if patient else ():
+            found = candidates(state, live).values()
+            if all(found) and not lacking(state.accounts.values(), live):
+                break
+            await asyncio.sleep(pause)
+            live = await list_again(client, live)
+        made = sorted(i for found in candidates(state, live).values() for i in found)
+        return await read_more(client, live, made, concurrency, _silent)
+
+
+@contextmanager
+def _addressed(state: State) -> Iterator[None]:
+    """Give errors of the platform the address of the account that they are about, if it has one."""
+    try:
+        yield
+    except ApiError as error:
+        parts = error.path.split("/")
+        keys = (key for key, record in state.accounts.items() if record.id in parts)
+        error.address = next(map(address, keys), None)
+        raise
 
 
 def _silent(_done: int, _all: int) -> None:
     """Progress that nobody needs to see."""
-
-
-def _settled(state: State, live: Live) -> list[Entry]:
-    """What became of the creates that an earlier run left open.
-
-    Raises: Unusable if that can't be told for sure.
-    """
-    entries: list[Entry] = []
-    for key, candidates in open_intents(state, live).items():
-        intent = state.intents[key]
-        accounts = [live.accounts[i] for i in candidates if i in live.accounts]
-        if not accounts:
-            entries.append(Entry("settle", key))
-        elif len(accounts) == 1 and (accounts[0].name, accounts[0].parent_id) == (
-            intent.name,
-            intent.parent_id,
-        ):
-            entries.append(Entry("record", key, first_record(accounts[0], intent.parent_id)))
-        else:
-            shown = ", ".join(f"{a.id} ({a.name}, below {a.parent_id})" for a in accounts)
-            raise Unusable(
-                f"a create of {address(key)} ({intent.name}, below {intent.parent_id}) was interrupted, and"
-                f" what is there is not surely it: {shown}. Look at it by hand; then declare `id:`, or delete it"
-            )
-    return entries
 
 
 async def _may_promote(client: Client) -> bool | None:

@@ -1,17 +1,8 @@
-"""Requests to the platform: login, envelopes, one gate for all workers, retries, time limits.
+"""Requests to the platform: login, envelopes, retries, time limits.
 
-Errors are told apart by what the caller may do next:
-
-    ApiError
-    ├── NotSent        nothing was done: may be sent again as it is
-    │   └── Limited    refused by the rate limit, again and again: not now
-    ├── Unclear        it may have been done: look before sending again
-    └── Refused        the platform said no, and will again
-        ├── NotFound   there is no such account
-        └── Unauthorized  the credentials are no good
-
-`Client.get` repeats by itself what may be repeated. `Client.send` is for writes: it sends once,
-and again only where the platform is sure to have done nothing (429, 401, no connection).
+`Client.get` and `Client.read` repeat by themselves what may be repeated. `Client.send` is for
+writes: it sends once, and again only where the platform is sure to have done nothing (429, 401,
+no connection). What can go wrong stands in `errors.py`, how fast requests go in `gate.py`.
 
 Source: docs/platform.md 1, 2, 6.
 """
@@ -22,15 +13,14 @@ import asyncio
 import calendar
 import hashlib
 import logging
-import random
 import re
 import ssl
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
 
 import aiohttp
@@ -39,118 +29,48 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
+from reconciler.api.errors import Limited, NotSent, Reply, Unauthorized, Unclear, refusal
+from reconciler.api.gate import Gate, backoff
 from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
 
 log = logging.getLogger("reconciler.api")
+Parsed = TypeVar("Parsed")
 
 SLOW: Final = 120.0
 """Seconds that a create gets at least: it makes databases (docs/platform.md 3.4)."""
 
 _TRIES: Final = 6
-_TRIES_WHEN_LIMITED: Final = 20
-"""Answers 429 in a row, of all requests together, after which a run gives up: some four minutes."""
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
-_LONGEST_OBEYED: Final = 600.0
-"""Seconds of a `Retry-After` that are waited; beyond, the request fails instead."""
-_MAX_BODY: Final = 256 * 1024 * 1024
+_MAX_BODY: Final = 16 * 1024 * 1024
+_MAX_LIST: Final = 256 * 1024 * 1024
+"""Bytes. The platform itself takes 8,000,000 for a document; a list has some 300 per account."""
+_LISTS = re.compile(r"/(?:descendants|children)(?:\?|$)")
+_MAX_DEPTH: Final = 100
+"""Levels of objects and lists in an answer; an account's document has ten or so."""
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9_/-]*(?:\?[A-Za-z0-9_=&.%~-]*)?")
-_PERMANENT = frozenset({"account_has_descendants", "account_has_active_port"})
-_TRANSIENT = frozenset({500, 502, 503, 504, 409})
-_WORD = re.compile(r"[a-z0-9_ -]{1,40}")
-_FIXED: Final = frozenset(
-    {
-        "bad_identifier",
-        "invalid_credentials",
-        "forbidden",
-        "not_found",
-        "faulty_request",
-        "invalid_method",
-        "datastore_conflict",
-        "too_many_requests",
-        "account_has_descendants",
-        "account_has_active_port",
-        "unspecified_fault",
-        "datastore_fault",
-        "datastore_missing",
-        "datastore_missing_view",
-        "datastore_unreachable",
-    }
-)
-"""System errors, whose sentences are the platform's own (docs/platform.md 1.5)."""
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 _TOO_MANY: Final = 429
-_EXCERPT: Final = 300
 _GREGORIAN: Final = 62167219200
 """Seconds from the year 0 to the Unix epoch (docs/platform.md 3.3)."""
 
 
-class ApiError(Exception):
-    """A request that did not succeed. Holds no body and no secret."""
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        message: str,
-        *,
-        status: int | None = None,
-        code: str = "",
-        request_id: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.method = method
-        self.path = path.partition("?")[0]
-        self.message = message
-        self.status = status
-        self.code = code
-        self.request_id = request_id
-
-    def __str__(self) -> str:
-        status = f" {self.status}" if self.status else ""
-        request = f" (request {self.request_id})" if self.request_id else ""
-        return f"{self.method} {self.path}:{status} {self.message}{request}"
-
-
-class NotSent(ApiError):
-    """Nothing was done."""
-
-
-class Limited(NotSent):
-    """The rate limit refused it for so long that it was given up."""
-
-
-class Unclear(ApiError):
-    """It may have been done, or not."""
-
-
-class Refused(ApiError):
-    """The platform said no."""
-
-
-class NotFound(Refused):
-    """There is no such account."""
-
-
-class Unauthorized(Refused):
-    """The credentials are no good."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A success. `data` is the result; `revision` is "" where the platform gives none.
+    """A success. `data` is the result; `revision` and `token` are "" where the platform gives none.
 
     `computed` has what newer platforms put beside `data` (docs/platform.md 1.5).
     """
 
-    status: int
+    path: str
     data: JsonValue
     revision: str
     computed: JsonObject
     next_start_key: str | None
     request_id: str
+    token: str = field(default="", repr=False)
 
     @property
     def document(self) -> JsonObject:
@@ -204,70 +124,6 @@ class _Request:
     secretive: bool
 
 
-class Gate:
-    """One gate for all requests: after a 429 nobody sends until the pause is over.
-
-    Then a single request goes ahead; the others follow when it got through.
-    """
-
-    def __init__(self) -> None:
-        self._closed = False
-        self._probing = False
-        self._changed = asyncio.Event()
-        self._resume_at = 0.0
-        self._refusals = 0
-        self._asked = 0.0
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether to go on is pointless: refused too often in a row, or asked to wait too long."""
-        return self._refusals >= _TRIES_WHEN_LIMITED or self._asked > _LONGEST_OBEYED
-
-    async def enter(self) -> None:
-        """Wait until a request may be sent; not any more when that is hopeless."""
-        while self._closed and not self.hopeless:
-            if self._probing:
-                await self._changed.wait()
-                continue
-            self._probing = True
-            try:
-                await asyncio.sleep(max(0.0, self._resume_at - time.monotonic()))
-            except asyncio.CancelledError:
-                self._change(closed=True)
-                raise
-            return
-
-    def passed(self) -> None:
-        """A request was answered otherwise than by 429, or not at all."""
-        self._refusals = 0
-        self._asked = 0.0
-        self._change(closed=False)
-
-    def close(self, retry_after: float | None) -> None:
-        """A request was answered 429. `retry_after`: seconds, if the platform said so."""
-        if self._closed and not self._probing:
-            return  # sent before the gate was closed
-        self._refusals += 1
-        self._asked = retry_after or 0.0
-        pause = (
-            _backoff(self._refusals) if retry_after is None else min(retry_after, _LONGEST_OBEYED)
-        )
-        self._resume_at = max(self._resume_at, time.monotonic() + pause)
-        self._change(closed=True)
-
-    def _change(self, *, closed: bool) -> None:
-        """Let all who wait look again: one of them may go ahead now."""
-        self._closed = closed
-        self._probing = False
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-
-def _backoff(attempt: int) -> float:
-    """Seconds to wait before attempt + 1: exponential, full jitter (docs/platform.md 6.1)."""
-    return random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1)))  # noqa: S311 - jitter, no secret
-
-
 class Client:
     """The platform's API for one set of credentials. Made by `connect`."""
 
@@ -301,20 +157,27 @@ class Client:
 
     async def get(self, path: str) -> Answer:
         """GET `path`, again and again where that may help. Raises: ApiError."""
-        return await self._patiently("GET", path)
+        return await self.read(path, lambda answer: answer)
 
-    async def _patiently(self, method: str, path: str, body: JsonObject | None = None) -> Answer:
+    async def read(self, path: str, parse: Callable[[Answer], Parsed]) -> Parsed:
+        """GET `path` and understand it: what `parse` finds Unclear is asked for again. Raises: ApiError."""
+        return await self._patiently("GET", path, None, parse)
+
+    async def _patiently(
+        self, method: str, path: str, body: JsonObject | None, parse: Callable[[Answer], Parsed]
+    ) -> Parsed:
         """Send what is safe to repeat, and repeat it where that may help. Raises: ApiError."""
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self.send(method, path, body, secretive=path == self._login_with.path)
+                login = path == self._login_with.path
+                return parse(await self.send(method, path, body, secretive=login))
             except (NotSent, Unclear) as error:
                 if attempt >= _TRIES or isinstance(error, Limited):
                     raise
                 log.info("trying again: %s", error)
-                await asyncio.sleep(_backoff(attempt))
+                await asyncio.sleep(backoff(attempt))
 
     async def send(
         self,
@@ -357,191 +220,218 @@ class Client:
             path = self._login_with.path
             if path is None or (used is not None and used != self._token):
                 return
-            answer = await self._patiently("PUT", path, self._login_with.body)
-            if isinstance(answer.data, dict) and "account_id" in answer.data:
-                self.caller = account_id(answer.data["account_id"])
+            self._token, self.caller = await self._patiently(
+                "PUT", path, self._login_with.body, _logged_in
+            )
 
     async def _once(self, what: _Request) -> Answer:
         """One request and its answer. Raises: ApiError."""
-        method, path, timeout = what.method, what.path, what.timeout
-        if not _SAFE_PATH.fullmatch(path):
+        request = self._request(what)
+        ticket = await self._gate.enter()
+        if ticket is None:
+            message = "not sent: the rate limit refused all before it"
+            raise Limited(what.method, what.path, message, status=_TOO_MANY)
+        try:
+            response, text = await self._exchange(what, request)
+        except BaseException:
+            self._gate.lost()
+            raise
+        request_id = response.headers.get("X-Request-ID", request.headers["X-Request-ID"])[:64]
+        if response.status_code == _TOO_MANY:
+            self._gate.refused(ticket, retry_after(response.headers.get("Retry-After")))
+            message = "the platform refuses more requests for now"
+            raise Limited(what.method, what.path, message, status=_TOO_MANY, request_id=request_id)
+        envelope = _envelope(text)
+        self._gate.passed(ticket, _remaining(envelope))
+        if not 200 <= response.status_code < 300:  # noqa: PLR2004 - the successes
+            raise refusal(
+                Reply(
+                    what.method,
+                    what.path,
+                    response.status_code,
+                    envelope,
+                    _kind(response),
+                    request_id,
+                    free=not what.secretive and (self._token or "\n").encode() not in text,
+                )
+            )
+        return self._answer(what, response, envelope, request_id)
+
+    def _request(self, what: _Request) -> httpx.Request:
+        """The request as it goes out, under an id of its own."""
+        if not _SAFE_PATH.fullmatch(what.path):
             raise ValueError("a path that may not be sent")
-        request_id = uuid4().hex
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
-            "X-Request-ID": request_id,
+            "X-Request-ID": uuid4().hex,
         }
-        if self._token and path != self._login_with.path:
+        if self._token and what.path != self._login_with.path:
             headers["X-Auth-Token"] = self._token
         content = None
         if what.body is not None:
             content = orjson.dumps(what.body)
             headers["Content-Type"] = "application/json"
-        request = httpx.Request(method, self._base + path, headers=headers, content=content)
-        await self._gate.enter()
+        return httpx.Request(what.method, self._base + what.path, headers=headers, content=content)
+
+    async def _exchange(
+        self, what: _Request, request: httpx.Request
+    ) -> tuple[httpx.Response, bytes]:
+        """Send it and read all of the answer. Raises: NotSent, Unclear."""
+        method, path, request_id = what.method, what.path, request.headers["X-Request-ID"]
         started = time.monotonic()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(what.timeout):
                 response = await self._transport.handle_async_request(request)
                 try:
-                    text = await _read(response)
+                    text = await _body(response, _MAX_LIST if _LISTS.search(path) else _MAX_BODY)
                 finally:
                     await response.aclose()
         except httpx.ConnectError as error:
-            self._gate.passed()
-            raise NotSent(
-                method, path, f"no connection ({error})", request_id=request_id
-            ) from error
+            message = f"no connection ({error})"
+            raise NotSent(method, path, message, request_id=request_id) from error
         except TimeoutError as error:
-            self._gate.passed()
-            message = f"no answer within {timeout:g} seconds"
+            message = f"no answer within {what.timeout:g} seconds"
+            raise Unclear(method, path, message, request_id=request_id) from error
+        except _TooLarge as error:
+            message = f"an answer of more than {error.limit >> 20} MiB"
             raise Unclear(method, path, message, request_id=request_id) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            self._gate.passed()
-            message = f"the answer was lost ({type(error).__name__})"
+            message = f"the answer was lost ({type(error.__cause__ or error).__name__})"
             raise Unclear(method, path, message, request_id=request_id) from error
         elapsed = (time.monotonic() - started) * 1000
-        log.debug(
-            "%s %s %d %.0f ms request=%s", method, path, response.status_code, elapsed, request_id
-        )
-        if response.status_code == _TOO_MANY:
-            retry_after = _retry_after(response.headers.get("Retry-After"))
-            self._gate.close(retry_after)
-            message = "the platform refuses more requests for now"
-            raise Limited(method, path, message, status=_TOO_MANY, request_id=request_id)
-        self._gate.passed()
-        return self._answer(what, response, text, request_id)
+        status = response.status_code
+        log.debug("%s %s %d %.0f ms request=%s", method, path, status, elapsed, request_id)
+        return response, text
 
     def _answer(
-        self, what: _Request, response: httpx.Response, text: bytes, request_id: str
+        self,
+        what: _Request,
+        response: httpx.Response,
+        envelope: JsonObject | None,
+        request_id: str,
     ) -> Answer:
-        method, path, status = what.method, what.path, response.status_code
-        envelope = _envelope(text)
-        request_id = response.headers.get("X-Request-ID", request_id)[:64]
-        if not 200 <= status < 300:  # noqa: PLR2004 - the successes
-            free = not what.secretive and (self._token or "\n").encode() not in text
-            raise _error(what, response, envelope, request_id, free=free)
-        if envelope is None or "data" not in envelope or envelope.get("status") == "error":
-            raise Unclear(method, path, _no_json(response), status=status, request_id=request_id)
-        token = envelope.pop("auth_token", None)
-        if path == self._login_with.path and isinstance(token, str):
-            self._token = token
+        """What an envelope of a success says. Raises: Unclear if it is none."""
+        following = (envelope or {}).get("next_start_key") or None
+        failed = envelope is not None and envelope.get("status") in ("error", "fatal")
+        whole = envelope is not None and "data" in envelope and not failed
+        if not whole or envelope is None or not isinstance(following, str | None):
+            raise Unclear(
+                what.method,
+                what.path,
+                _kind(response),
+                status=response.status_code,
+                request_id=request_id,
+            )
         self._timestamp = envelope.get("timestamp", self._timestamp)
-        metadata = envelope.get("metadata")
-        revision, following = envelope.get("revision"), envelope.get("next_start_key")
+        metadata, revision = envelope.get("metadata"), envelope.get("revision")
+        token = envelope.get("auth_token")
         return Answer(
-            status=status,
+            path=what.path.partition("?")[0],
             data=envelope["data"],
             revision=revision if isinstance(revision, str) else "",
             computed=metadata if isinstance(metadata, dict) else {},
-            next_start_key=following if isinstance(following, str) else None,
+            next_start_key=following,
             request_id=request_id,
+            token=token if isinstance(token, str) else "",
         )
 
 
-async def _read(response: httpx.Response) -> bytes:
-    """The body, up to a bound. Raises: httpx.HTTPError."""
+class _TooLarge(Exception):
+    """An answer of more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+
+
+async def _body(response: httpx.Response, limit: int) -> bytes:
+    """The body as it came: none is asked for in a packed form, so none is unpacked. Raises: _TooLarge."""
     parts: list[bytes] = []
     size = 0
     if not isinstance(response.stream, httpx.AsyncByteStream):
         raise httpx.ReadError("an answer that can't be read")
     async for part in response.stream:
         size += len(part)
-        if size > _MAX_BODY:
-            raise httpx.ReadError("an answer that is too large")
+        if size > limit:
+            raise _TooLarge(limit)
         parts.append(part)
     return b"".join(parts)
 
 
 def _envelope(text: bytes) -> JsonObject | None:
+    """The JSON object that an answer is; None if it is none, or none that can be walked through."""
     try:
         envelope = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return envelope if isinstance(envelope, dict) else None
+    return envelope if isinstance(envelope, dict) and _shallow(text, envelope) else None
 
 
-def _error(
-    what: _Request,
-    response: httpx.Response,
-    envelope: JsonObject | None,
-    request_id: str,
-    *,
-    free: bool,
-) -> ApiError:
-    """The error for a status that is no success (docs/platform.md 1.5, 6.3).
-
-    `free`: nothing that the platform says can be a secret.
-    """
-    status = response.status_code
-    symbol = _symbol(envelope)
-    message = _no_json(response) if envelope is None else _message(envelope, symbol, free=free)
-    kind: type[ApiError] = Refused
-    if status == HTTPStatus.UNAUTHORIZED:
-        kind = Unauthorized
-    elif status == HTTPStatus.NOT_FOUND:
-        kind = NotFound if envelope is not None else Unclear
-    elif status in _TRANSIENT and symbol not in _PERMANENT:
-        kind = Unclear
-    elif response.has_redirect_location:
-        message = "a redirect, which is never followed; correct api.url"
-    return kind(what.method, what.path, message, status=status, code=symbol, request_id=request_id)
+def _shallow(text: bytes, envelope: JsonObject) -> bool:
+    """Whether nothing in the envelope is nested too deeply."""
+    if text.count(b"{") + text.count(b"[") <= _MAX_DEPTH:
+        return True
+    level: list[JsonValue] = [envelope]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+    return not level
 
 
-def _symbol(envelope: JsonObject | None) -> str:
-    """The platform's word for what is wrong, in either of its forms; "" if it is none."""
-    for name in ("code", "message"):
-        word = (envelope or {}).get(name)
-        if isinstance(word, str) and _WORD.fullmatch(word):
-            return word
-    return ""
+def _logged_in(answer: Answer) -> tuple[str, AccountId | None]:
+    """The token, and the account that it speaks for. Raises: Unclear if there is no token."""
+    if not _TOKEN.fullmatch(answer.token):
+        raise malformed(answer, "a login that gave no token", method="PUT")
+    try:
+        named = answer.document.get("account_id")
+        return answer.token, None if named is None else account_id(named)
+    except ValueError as error:
+        raise malformed(answer, f"a login for no account ({error})", method="PUT") from error
 
 
-def _message(envelope: JsonObject, symbol: str, *, free: bool) -> str:
-    """What the platform says; unless `free`, without anything that may repeat what was sent.
-
-    That is: its sentences where they are known to be fixed, and of a validation error the fields
-    and the rules they break.
-    """
-    data = envelope.get("data")
-    inner = data.get("message") if isinstance(data, dict) else None
-    said = next((text for text in (inner, envelope.get("message")) if isinstance(text, str)), "")
-    rules = [
-        f"{name}: {rule}{_target(details)}"
-        for name, found in (data.items() if isinstance(data, dict) else ())
-        if isinstance(found, dict)
-        for rule, details in found.items()
-    ]
-    parts = [symbol or "refused"]
-    if said and said != symbol and (free or symbol in _FIXED):
-        parts.append(said[:_EXCERPT])
-    return ": ".join(parts) + (f" ({'; '.join(rules)[: 4 * _EXCERPT]})" if rules else "")
+def malformed(answer: Answer, what: str, *, method: str = "GET") -> Unclear:
+    """An answer that came whole and makes no sense. `what`: a noun phrase, without text from it."""
+    return Unclear(method, answer.path, what, request_id=answer.request_id)
 
 
-def _no_json(response: httpx.Response) -> str:
+def _remaining(envelope: JsonObject | None) -> int | None:
+    """How many requests the platform will take before it refuses, if it says so."""
+    tokens = (envelope or {}).get("tokens")
+    remaining = tokens.get("remaining") if isinstance(tokens, dict) else None
+    return remaining if isinstance(remaining, int) else None
+
+
+def _kind(response: httpx.Response) -> str:
     """Of an answer that is none of the platform's, its kind: a proxy's page may quote the request."""
+    packed = response.headers.get("Content-Encoding")
+    if packed:
+        return f"an answer that is packed, which was not asked for ({packed[:64]})"
     kind = response.headers.get("Content-Type", "no content type")
     return f"an answer that is none of the platform's ({kind[:64]})"
 
 
-def _target(details: JsonValue) -> str:
-    if not isinstance(details, dict) or not isinstance(
-        details.get("target"), str | int | float | list
-    ):
-        return ""
-    return f" {details['target']}"[:_EXCERPT]
-
-
-def _retry_after(value: str | None) -> float | None:
+def retry_after(value: str | None) -> float | None:
     """Seconds from a `Retry-After` in seconds or as a date; None if there is none to obey."""
     if value is None:
         return None
-    if value.strip().isdigit():
-        return float(value.strip()[:9])
+    text = value.strip()[:64]
+    if text.isascii() and text.isdigit():
+        return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, OverflowError):
         return None
 
 

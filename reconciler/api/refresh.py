@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from reconciler.api.client import NotFound, Refused, Unclear
+from reconciler.api.client import Parsed, malformed
+from reconciler.api.errors import NotFound, Refused, Unclear
 from reconciler.core.account import READ_ONLY
 from reconciler.core.live import Live, LiveAccount, Row
 from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 500
 _TOO_LARGE: Final = 416
+_MOST: Final = 1_000_000
+"""Accounts that a list in pages may have: ten times what anybody has."""
 
 
 async def refresh(
@@ -40,18 +43,19 @@ async def refresh(
 
     `progress` is told how many accounts of how many are read.
     """
-    top = account(root, await client.get(f"/accounts/{root}"), None)
-    rows = await _descendants(client, root)
+    top = await client.read(f"/accounts/{root}", lambda answer: account(root, answer, None))
+    live = await list_again(client, Live(root=root, rows={}, accounts={root: top}))
+    return await read_more(client, live, ids, concurrency, progress)
+
+
+async def list_again(client: Client, live: Live) -> Live:
+    """The same, with the list as it is now. Raises: ApiError."""
+    rows = await descendants(client, live.root)
     children: dict[AccountId, list[AccountId]] = defaultdict(list)
     for row in rows.values():
         children[row.parent_id].append(row.id)
-    live = Live(
-        root=root,
-        rows=rows,
-        accounts={root: top},
-        children={parent: tuple(below) for parent, below in children.items()},
-    )
-    return await read_more(client, live, ids, concurrency, progress)
+    below = {parent: tuple(ids) for parent, ids in children.items()}
+    return replace(live, rows=rows, children=below)
 
 
 async def read_more(
@@ -92,39 +96,56 @@ async def read_account(
     client: Client, current: AccountId, rows: Mapping[AccountId, Row]
 ) -> LiveAccount | None:
     """One account by its id, None if it does not exist. Raises: ApiError."""
+    row = rows.get(current)
+    known = row.parent_id if row else None
     try:
-        answer = await client.get(f"/accounts/{current}")
+        read = await client.read(f"/accounts/{current}", lambda a: account(current, a, known))
     except NotFound:
         return None
-    row = rows.get(current)
-    parent = row.parent_id if row else await parent_of(client, current)
-    return account(current, answer, parent)
+    return read if row else replace(read, parent_id=await parent_of(client, current))
 
 
 async def parent_of(client: Client, current: AccountId) -> AccountId | None:
-    """The parent of an account that the list does not have, if the platform tells."""
+    """The parent of an account that the list does not have, if the platform tells. Raises: ApiError."""
     try:
-        answer = await client.get(f"/accounts/{current}/parents")
+        return await client.read(f"/accounts/{current}/parents", _last)
     except Refused:
         return None
-    ancestors = answer.data if isinstance(answer.data, list) else []
-    last = ancestors[-1] if ancestors else None
-    return account_id(last.get("id")) if isinstance(last, dict) else None
+
+
+def _last(answer: Answer) -> AccountId | None:
+    """The innermost of the accounts above one. Raises: Unclear if the answer is no list of accounts."""
+    if not isinstance(answer.data, list):
+        raise malformed(answer, "no list, where one was asked for")
+    last = answer.data[-1] if answer.data else None
+    if last is None:
+        return None
+    try:
+        return account_id(last.get("id") if isinstance(last, dict) else last)
+    except ValueError as error:
+        raise malformed(answer, f"a row that is no account ({error})") from error
 
 
 def account(current: AccountId, answer: Answer, parent: AccountId | None) -> LiveAccount:
-    """What an answer says of the account `current`. Raises: Unclear if it is about another."""
+    """What an answer says of the account `current`. Raises: Unclear if it is not about that."""
     document = answer.document
-    if document.get("id", current) != current or not isinstance(document.get("name", ""), str):
-        message = "an answer that is not about the account that was asked for"
-        raise Unclear("GET", f"/accounts/{current}", message, request_id=answer.request_id)
+    created = document.get("created", 0)
+    right = (
+        document.get("id") == current
+        and isinstance(document.get("name"), str)
+        and isinstance(document.get("enabled", True), bool)
+        and isinstance(document.get("is_reseller", False), bool)
+        and isinstance(created, int)
+    )
+    if not right or not isinstance(created, int):
+        raise malformed(answer, "an answer that is not about the account that was asked for")
     return LiveAccount(
         id=current,
         parent_id=parent,
         document=configured(document),
         reseller=document.get("is_reseller") is True,
         revision=answer.revision,
-        created=created if isinstance(created := document.get("created"), int) else 0,
+        created=created,
     )
 
 
@@ -137,56 +158,69 @@ def configured(document: JsonObject) -> JsonObject:
     }
 
 
-async def _descendants(client: Client, root: AccountId) -> dict[AccountId, Row]:
-    """Every account below the root. Raises: ApiError."""
+async def descendants(client: Client, root: AccountId) -> dict[AccountId, Row]:
+    """Every account below the root, by the list. Raises: ApiError."""
     path = f"/accounts/{root}/descendants"
+    rows = await at_once(client, path, _rows)
+    if rows is None:
+        rows = await _paged(client, path)
+    rows.pop(root, None)
+    return rows
+
+
+async def at_once(
+    client: Client, path: str, parse: Callable[[Answer], Parsed], query: str = ""
+) -> Parsed | None:
+    """A whole list; None if the platform gives it in pages only. Raises: ApiError."""
     try:
-        answer = await client.get(f"{path}?paginate=false")
+        found, following = await client.read(
+            f"{path}?{query}paginate=false", lambda answer: (parse(answer), answer.next_start_key)
+        )
     except Refused as error:
         if error.status != _TOO_LARGE:
             raise
-        return await _paged(client, root, path)
-    if answer.next_start_key is not None:  # it came in pages all the same
-        return await _paged(client, root, path)
-    return _rows(answer, root, path)
+        return None
+    return found if following is None else None
 
 
-async def _paged(client: Client, root: AccountId, path: str) -> dict[AccountId, Row]:
+async def _paged(client: Client, path: str) -> dict[AccountId, Row]:
     """The same page by page. A page that brings nothing new and does not end is an error."""
     rows: dict[AccountId, Row] = {}
     start: str | None = None
     while True:
         query = f"?page_size={_PAGE}" + (f"&start_key={quote(start, safe='')}" if start else "")
-        answer = await client.get(path + query)
-        page = _rows(answer, root, path)
-        following = answer.next_start_key
-        if following is None:
-            return rows | page
-        if following == start or not page.keys() - rows.keys():
-            message = "a list that does not end"
-            raise Unclear("GET", path, message, request_id=answer.request_id)
+        known = len(rows)
+        page, following = await client.read(
+            path + query, lambda answer: (_rows(answer), answer.next_start_key)
+        )
+        if any(rows.get(row.id, row).parent_id != row.parent_id for row in page.values()):
+            raise Unclear("GET", path, "a list that changed while it was read")
         rows |= page
+        if following is None:
+            return rows
+        if following == start or not known < len(rows) <= _MOST:
+            raise Unclear("GET", path, "a list that does not end")
         start = following
 
 
-def _rows(answer: Answer, root: AccountId, path: str) -> dict[AccountId, Row]:
+def _rows(answer: Answer) -> dict[AccountId, Row]:
+    """The rows of a list or of a page of it. Raises: Unclear if one is malformed."""
     if not isinstance(answer.data, list):
-        raise Unclear("GET", path, "a list was expected", request_id=answer.request_id)
+        raise malformed(answer, "no list, where one was asked for")
+    rows: dict[AccountId, Row] = {}
     try:
-        rows = [_row(row) for row in answer.data]
+        for row in map(_row, answer.data):
+            if rows.setdefault(row.id, row).parent_id != row.parent_id:
+                raise malformed(answer, f"a list that has {row.id} in two places")
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        message = f"a row of the list that is malformed ({error})"
-        raise Unclear("GET", path, message, request_id=answer.request_id) from error
-    return {row.id: row for row in rows if row.id != root}
+        raise malformed(answer, f"a row that is no account ({type(error).__name__})") from error
+    return rows
 
 
 def _row(row: JsonValue) -> Row:
     if not isinstance(row, dict) or not isinstance(row["tree"], list):
         raise TypeError("no account")
-    name, realm = row.get("name"), row.get("realm")
-    return Row(
-        id=account_id(row["id"]),
-        name=name if isinstance(name, str) else "",
-        realm=realm if isinstance(realm, str) else "",
-        parent_id=account_id(row["tree"][-1]),
-    )
+    name, realm = row.get("name", ""), row.get("realm", "")
+    if not isinstance(name, str) or not isinstance(realm, str):
+        raise TypeError("no account")
+    return Row(account_id(row["id"]), name, realm, account_id(row["tree"][-1]))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from reconciler.backends.encryption import Cipher
     from reconciler.core.values import JsonObject, Key
 
-_SECRET: Final = ("accounts", "digest_key", "intents")
+_SECRET: Final = ("accounts", "digest_key", "intents", "owed")
 _ENCRYPTED: Final = "encrypted"
 
 
@@ -62,7 +62,7 @@ class Codec:
         """The whole state as text. Who it is about stays readable, and is bound to the rest."""
         document = state_json(state)
         if self.cipher is not None and self.encrypts:
-            secret = {name: document.pop(name) for name in _SECRET}
+            secret = {name: document.pop(name) for name in _SECRET if name in document}
             text = self.cipher.seal(state.lineage, orjson.dumps(secret), _canonical(document))
             document[_ENCRYPTED] = text
         return dump_document(document)

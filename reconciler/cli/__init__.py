@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from reconciler.cli.arguments import parser
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
 from reconciler.cli.output import tell
+from reconciler.cli.signals import Interrupted, forgiving, interruptible
 
 if TYPE_CHECKING:
     import argparse
@@ -24,14 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is returned. The only place that catches everything."""
     arguments = parser().parse_args(argv)
     try:
-        _set_up_logging(arguments)
-        return int(arguments.run(arguments))
-    except BrokenPipeError:
-        # Nobody reads on. Keep the interpreter from complaining about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED + 2
+        with interruptible():
+            _set_up_logging(arguments)
+            return int(arguments.run(arguments))
+    except Interrupted as end:
+        return _interrupted(end, arguments)
     except Exception as error:  # noqa: BLE001 - the top: no traceback for users
         return _failed(error, arguments)
     finally:
@@ -46,14 +44,25 @@ def run() -> NoReturn:
     end is left out, which would take all of it apart, piece by piece.
     """
     gc.disable()
+    sys.stdout, sys.stderr = forgiving(sys.stdout), forgiving(sys.stderr)
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
+def _interrupted(end: Interrupted, arguments: argparse.Namespace) -> int:
+    """Tell that a signal ended it; the exit status that goes with it."""
+    from reconciler.core.values import Diagnostic
+
+    detail = f"by {end}. Nothing more is sent, and no lock is held. Run it again."
+    tell(arguments, [Diagnostic("error", "Interrupted", detail)])
+    return INTERRUPTED + end.number
+
+
 def _failed(error: Exception, arguments: argparse.Namespace) -> int:
     """Tell what went wrong; the exit status that goes with it."""
+    from reconciler.api.errors import ApiError
     from reconciler.core.configuration import Invalid
     from reconciler.core.values import Diagnostic
     from reconciler.render.safe import terminal
@@ -69,13 +78,14 @@ def _failed(error: Exception, arguments: argparse.Namespace) -> int:
         logging.getLogger("reconciler").debug("internal error", exc_info=error)
         text = f"{type(error).__name__}: {error}. This is a defect of reconciler; --log-level debug shows where."
         summary, error = "An internal error", RuntimeError(text)
-    tell(arguments, [Diagnostic("error", summary, terminal(str(error)))])
+    about = error.address if isinstance(error, ApiError) else None
+    tell(arguments, [Diagnostic("error", summary, terminal(str(error)), about)])
     return code
 
 
 def _outcomes() -> list[tuple[type[Exception] | tuple[type[Exception], ...], Exit, str]]:
     """What an error is to a user: exit status and summary. The first that fits counts."""
-    from reconciler.api.client import ApiError
+    from reconciler.api.errors import ApiError
     from reconciler.backends.backend import Locked, Lost, Unwritable
     from reconciler.config.planfile import Unsaved
     from reconciler.config.project import HostMismatch
@@ -85,7 +95,7 @@ def _outcomes() -> list[tuple[type[Exception] | tuple[type[Exception], ...], Exi
     from reconciler.workflow import Unknown
 
     return [
-        (HostMismatch, Exit.REFUSED, "Two platforms"),
+        (HostMismatch, Exit.REFUSED, "Two places named"),
         (Unfit, Exit.REFUSED, "A saved plan that is refused"),
         (NeedsForce, Exit.REFUSED, "State that would be lost"),
         (Locked, Exit.LOCKED, "A locked state"),
@@ -106,11 +116,21 @@ def _set_up_logging(arguments: argparse.Namespace) -> None:
     level = arguments.log_level.upper()
     file = arguments.log_file
     handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    handler.setFormatter(_Harmless("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger = logging.getLogger("reconciler")
     logger.addHandler(handler)
     logger.setLevel(level)
     logger.propagate = False
+
+
+class _Harmless(logging.Formatter):
+    """Lines of a log, in which the platform's own words stand too."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """One line of text."""
+        from reconciler.render.safe import terminal
+
+        return terminal(super().formatMessage(record))
 
 
 def _close_logging() -> None:

@@ -32,6 +32,7 @@ def parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"reconciler {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = _common()
+    reported = _common(reports=(".json", ".md", ".html", ".xml"))
     targeted = _targeted()
     changing = _changing()
 
@@ -59,14 +60,17 @@ def parser() -> _Parser:
     add("validate", files.validate, "check the files, offline and completely", common=checking)
     fmt = add("fmt", files.fmt, "put the files in canonical order and layout; comments stay")
     fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if it would")
-    _add_plan(add("plan", runs.plan, "show what apply would change", targeted))
-    _add_apply(add("apply", runs.apply, "plan, ask, and change what differs", targeted, changing))
-    add("destroy", runs.destroy, "delete all accounts under management", targeted, changing)
+    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
+    apply = ("apply", runs.apply, "plan, ask, and change what differs")
+    _add_apply(add(*apply, targeted, changing, common=reported))
+    destroy = ("destroy", runs.destroy, "delete all accounts under management")
+    add(*destroy, targeted, changing, common=reported)
     add(
         "drift",
         runs.drift,
         "show what was changed behind Git's back; exit 2 if anything was",
         targeted,
+        common=reported,
     )
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")
@@ -81,15 +85,26 @@ def parser() -> _Parser:
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
     )
     _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
+    drawn = _common(("text", "mermaid", "dot", "json"), (".json", ".mermaid", ".dot"))
+    drawing = ("graph", runs.graph, "draw the tree of accounts, or what a plan does in which order")
+    _add_graph(add(*drawing, common=drawn))
     demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
     demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
     add("schema", files.schema, "print the JSON Schema of the files, for editors")
     add("version", files.version, "print the version")
-    for name in ("adopt", "graph"):
-        add(name, files.not_yet, "not there yet").add_argument(
-            "rest", nargs="*", help=argparse.SUPPRESS
-        )
+    adopt = add("adopt", files.not_yet, "not there yet")
+    adopt.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     return parser
+
+
+def _add_graph(graph: _Parser) -> None:
+    graph.add_argument(
+        "--operations",
+        nargs="?",
+        const="",
+        metavar="PLANFILE",
+        help="the operations of PLANFILE, or of a plan made now",
+    )
 
 
 def _add_plan(plan: _Parser) -> None:

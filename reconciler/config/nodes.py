@@ -158,7 +158,7 @@ _ADVICE: Final = (
     ("expected key", "Indent a key like those beside it; quote a value as a whole."),
     ("expected '-'", "Indent an item like those beside it."),
     ("sequence entries", "A list begins on a line of its own."),
-    ("expected ','", "Close the bracket, or put the comma."),
+    ("expected ','", "Close the bracket, put the comma, or quote what has a bracket in it: ${…}."),
     ("parsing a flow", "Close the bracket, or take out what is too much in it."),
     ("node content", "Something is too much here, or a quote is missing."),
     ("end of stream", "Close the quote."),
@@ -327,7 +327,8 @@ class _Builder:
         try:
             return scalar(text)
         except ValueError as error:
-            self._report("A number that can't be kept", f"{text[:40]} is {error}.", at)
+            detail = f"{text[:40]} is {error}. Quote it if it is a string."
+            self._report("A number that can't be kept", detail, at)
             return text
 
     def _mapping(self, at: int, depth: int) -> tuple[MappingNode, int]:

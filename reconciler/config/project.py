@@ -36,7 +36,7 @@ _NEEDED: Final = ("include", "variables", "accounts_from")
 
 
 class HostMismatch(Exception):
-    """A file names another platform than the environment does: the credential stays here."""
+    """A file names another platform, or place of state, than the environment does: nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,18 @@ class Project:
         url = (environment or named or "").rstrip("/")
         _check_url(url, self.settings.url_source)
         return url
+
+    @property
+    def state(self) -> str:
+        """Where state is kept: a path or a URL. Raises: HostMismatch if file and environment disagree."""
+        named, pinned = self.settings.state, self.environment.get("RECONCILER_STATE")
+        if pinned and "state" in self.node and named != pinned:
+            place = locate(self.node, ("state",)) or FILE
+            raise HostMismatch(
+                f"{place}: state is {_without_user(named)}, but RECONCILER_STATE is"
+                f" {_without_user(pinned)}. State and its credentials are for one place: make the two agree."
+            )
+        return pinned or named
 
     def credentials(self) -> Credentials:
         """What the environment gives to log in with. Raises: Invalid if that is nothing."""

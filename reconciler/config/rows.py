@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.config import nodes
 from reconciler.core.shapes import MAX_PROBLEMS, listed, nearest, problem, shown
-from reconciler.core.values import JsonValue, MappingNode, SequenceNode, Source, locate
+from reconciler.core.values import JsonValue, MappingNode, SequenceNode, Source, unpack
 from reconciler.core.variables import Row, typed
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def read_rows(
     name: str, data: bytes, types: Mapping[str, str]
 ) -> tuple[list[Row], list[Diagnostic]]:
     """The rows of a file, and what is wrong with it. `types`: CSV columns that are not text."""
-    if name.endswith(".csv"):
+    if name.lower().endswith(".csv"):
         reader = _Csv(name, types)
         try:
             return list(reader.rows(nodes.text_of(name, data))), reader.diagnostics
@@ -33,21 +33,26 @@ def read_rows(
     documents, diagnostics = nodes.parse(name, data)
     if diagnostics:
         return [], diagnostics
-    rows = [row for document in documents for row in _items(document)]
-    wrong = [row for row in rows if not isinstance(row, MappingNode)]
-    if wrong or not rows:
-        detail = (
-            f"Found {shown(wrong[0] if wrong else None)}; expected a list of mappings, one or more."
-        )
-        place = locate(wrong[0] if wrong else documents[0] if documents else None, ())
-        return [], [problem("A malformed data file", detail, place or Source(name, 1, 1))]
-    return [
-        Row(row, locate(row, ()) or Source(name, 1, 1)) for row in rows if isinstance(row, dict)
-    ], []
+    found = [item for document in documents for item in _items(document)]
+    rows = [Row(row, place) for row, place in found if isinstance(row, MappingNode)]
+    wrong = [_no_row(shown(row), place) for row, place in found if not isinstance(row, MappingNode)]
+    if not found:
+        wrong = [_no_row("nothing", Source(name, 1, 1))]
+    return rows if not wrong else [], wrong[:MAX_PROBLEMS]
 
 
-def _items(document: JsonValue) -> list[JsonValue]:
-    return document if isinstance(document, SequenceNode) else [document]
+def _items(document: JsonValue) -> Iterator[tuple[JsonValue, Source]]:
+    """The items of a list, or what is there instead of one, with their places."""
+    if isinstance(document, SequenceNode):
+        places = (unpack(document.file, mark) for mark in document.marks)
+        yield from zip(document, places, strict=True)
+    elif isinstance(document, MappingNode):
+        yield document, unpack(document.file, document.mark)
+
+
+def _no_row(found: str, place: Source) -> Diagnostic:
+    detail = f"Found {found}; expected a list of mappings, one or more."
+    return problem("A malformed data file", detail, place)
 
 
 class _Csv:

@@ -286,9 +286,13 @@ class _Assembly:
     def _filled(self, draft: Declared, merged: JsonObject) -> Declared:
         key = draft.key if draft.section == "accounts" else None
         merged, notes = self.filler.fill(merged, key, draft.row)
+        broken = tuple(path for path, _ in notes.problems)
+        draft = replace(draft, sensitive=notes.sensitive or _NOTHING, broken=broken)
         for path, reason in notes.problems:
             summary = "A broken interpolation"
             self._problem(draft, summary, reason, draft.written(path), dotted(path))
+        for path in notes.keys:
+            self.blocks.diagnostics.append(_not_filled(draft, path))
         for path in SHOWN:
             if self.filler.assumed(notes.sensitive.get(path, "")):
                 del notes.sensitive[path]
@@ -298,10 +302,8 @@ class _Assembly:
             block["reseller"] = self._flag(draft, merged["reseller"], ("reseller",))
         return replace(
             draft,
-            parent=str(merged.get("parent", ROOT)),
+            parent=self._parent(draft, merged.get("parent", ROOT)),
             block=block,
-            sensitive=notes.sensitive or _NOTHING,
-            broken=tuple(path for path, _ in notes.problems),
             lifecycle=self._lifecycle(draft, merged.get("lifecycle")),
             id=self._id(draft, merged.get("id")),
         )
@@ -314,6 +316,13 @@ class _Assembly:
         if names not in self.bases:
             self.bases[names] = _laid(self._base(layers[:-1]), layers[-1].block)
         return self.bases[names]
+
+    def _parent(self, draft: Declared, value: JsonValue) -> Key:
+        if isinstance(value, str):
+            return value
+        detail = f"Found {shown(value)}. It should be a string: a key, or root."
+        self._problem(draft, "A wrong value", detail, draft.place(("parent",)), "parent")
+        return ROOT
 
     def _flag(self, draft: Declared, value: JsonValue, path: FieldPath) -> bool:
         if not isinstance(value, bool):
@@ -380,6 +389,12 @@ def _laid(below: JsonObject, above: JsonObject) -> JsonObject:
         both = isinstance(value, dict) and isinstance(inner, dict)
         merged[name] = _laid(inner, value) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _not_filled(draft: Declared, path: FieldPath) -> Diagnostic:
+    detail = "Interpolations are replaced in values alone: this key is sent as it stands."
+    summary, source = "An interpolation in a key", draft.place(path, key=True)
+    return Diagnostic("warning", summary, detail, draft.address, dotted(path), source)
 
 
 def _shown_all_the_same(draft: Declared, path: FieldPath) -> Diagnostic:

@@ -145,6 +145,15 @@ def resolved(declared: Declared) -> tuple[FieldChange, ...]:
     )
 
 
+def rank(declared: Declared, record: AccountRecord | None, live: LiveAccount) -> bool:
+    """Whether the account is to be a reseller; as it is, if nobody ever declared that."""
+    said = declared.block.get("reseller")
+    if isinstance(said, bool):
+        return said
+    left = record is not None and record.applied.get("reseller") is True
+    return live.reseller and not left
+
+
 def drifted(
     record: AccountRecord, declared: Declared | None, live: LiveAccount, state: State
 ) -> tuple[FieldChange, ...]:
@@ -178,7 +187,7 @@ def confirmed(
     applied: JsonObject = {"settings": {}}
     observed: JsonObject = {"settings": {}}
     earlier = applied_leaves(record) if record else {}
-    secret = masked(declared.block, declared.sensitive, state)
+    shown = masked(declared.block, declared.sensitive, state)
     wanted = dict(leaves(declared.block))
     missed: list[FieldPath] = []
     for path, value in wanted.items():
@@ -192,13 +201,13 @@ def confirmed(
             else found is not ABSENT and same(path, value, found)
         )
         if holds or ignored:
-            _put(applied, path, value_at(secret, path))
+            _put(applied, path, value_at(shown, path))
         elif path in earlier:
             _put(applied, path, earlier[path])
         if not holds and not ignored:
             missed.append(path)
         if found is not ABSENT:
-            hidden = path in declared.sensitive or _secret(found)
+            hidden = path in declared.sensitive or is_secret(found)
             _put(observed, path, {SENSITIVE: state.digest(found)} if hidden else found)
     owed = list(_owed(declared, earlier, wanted, live))
     if _to_be_demoted(earlier, wanted, live):
@@ -218,6 +227,30 @@ def _put(document: JsonObject, path: FieldPath, value: MaybeJson) -> None:
         document = inner
     if value is not ABSENT:
         document[path[-1]] = value
+
+
+def declares(declared: Declared, path: FieldPath) -> bool:
+    """Whether the YAML says what is to be at `path`, itself or by a value that encloses it.
+
+    What is set at creation and never after is not said.
+    """
+    node: JsonValue = declared.block
+    for segment in path:
+        if not isinstance(node, dict) or not node:
+            break  # a leaf that encloses it
+        if segment not in node:
+            return False
+        node = node[segment]
+    return not _left_alone(declared, path)
+
+
+def holds(change: FieldChange, live: LiveAccount) -> bool:
+    """Whether what was to change has changed."""
+    found = value_at(live.block, change.path)
+    after = change.after.value if isinstance(change.after, Sensitive) else change.after
+    if after is ABSENT or found is ABSENT:
+        return after is ABSENT and not present(found)
+    return same(change.path, after, found)
 
 
 def _left_alone(declared: Declared, path: FieldPath) -> bool:
@@ -329,7 +362,7 @@ def _change(
 
 def shield(value: JsonValue) -> Side:
     """A live value, hidden if it holds the credentials of a URL."""
-    return Sensitive(value, "live") if _secret(value) else value
+    return Sensitive(value, "live") if is_secret(value) else value
 
 
 def _hidden(value: MaybeJson, secret: str | None) -> Side:
@@ -338,12 +371,12 @@ def _hidden(value: MaybeJson, secret: str | None) -> Side:
     return Sensitive(value, secret) if secret else shield(value)
 
 
-def _secret(value: MaybeJson) -> bool:
+def is_secret(value: MaybeJson) -> bool:
     """Whether a value from anywhere holds the credentials of a URL."""
     if isinstance(value, str):
         return has_credentials(value)
     if isinstance(value, list):
-        return any(_secret(inner) for inner in value)
+        return any(is_secret(inner) for inner in value)
     if isinstance(value, dict):
-        return any(_secret(inner) for inner in value.values())
+        return any(is_secret(inner) for inner in value.values())
     return False

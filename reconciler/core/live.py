@@ -68,6 +68,11 @@ class Live:
     children: Mapping[AccountId, tuple[AccountId, ...]] = field(default_factory=dict)
     refreshed: bool = True
 
+    @property
+    def unlisted(self) -> frozenset[AccountId]:
+        """The accounts that are there by their own GET, but not in the list."""
+        return frozenset(self.accounts.keys() - self.rows.keys() - {self.root})
+
     def below(self, top: AccountId) -> list[AccountId]:
         """All accounts below `top`, parents before children."""
         found = list(self.children.get(top, ()))

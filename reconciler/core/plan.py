@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core import account, diff
 from reconciler.core.diff import ENABLED, PARENT, RESELLER, FieldChange
 from reconciler.core.digest import digest
-from reconciler.core.graph import Action, Ident, Node, Operation, order, temporary_demotions
-from reconciler.core.state import AccountRecord
+from reconciler.core.graph import Action, Ident, Node, Operation, order
+from reconciler.core.recovery import recover
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
@@ -36,15 +36,18 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 
     from reconciler.core.configuration import Configuration, Declared, Limits
     from reconciler.core.diff import Side
     from reconciler.core.live import Live, LiveAccount, Row
-    from reconciler.core.state import State
+    from reconciler.core.recovery import Recovery, Unfinished
+    from reconciler.core.state import AccountRecord, Owed, State
 
 _NOWHERE: Final = "(nowhere)"
 """The parent of an account that was moved to one that does not exist (docs/platform.md 3.9)."""
+
+GIVEN_BACK: Final = "an interrupted run took it away for the time being"
 
 _IDENTITY: Final = (("settings", "name"), ("settings", "realm"))
 """What must be so still for an account to be deleted."""
@@ -95,10 +98,11 @@ class Plan:
 
     `silent`: accounts that nothing is done to, of which state must learn something. `untouched`:
     what is declared and live of all that nothing is done to. `before`: the ids of all accounts
-    below the root. `complete` is false if only some addresses were looked at, `refreshed` if what
-    nothing is done to was taken from state. `stale`: addresses that must be left alone, since
-    something about them is not as it was when the plan was saved, with the reason. `seal`: of the
-    file that the plan comes from, if it does and is not empty.
+    below the root. `unfinished`: what an interrupted run left open; `moot`: what of that is not to be
+    finished any more. `complete` is false if only some
+    addresses were looked at, `refreshed` if what nothing is done to was taken from state. `stale`:
+    addresses that must be left alone, since something about them is not as it was when the plan was
+    saved, with the reason. `seal`: of the file that the plan comes from, if it does and is not empty.
     """
 
     state: State
@@ -112,6 +116,8 @@ class Plan:
     untouched: tuple[tuple[Declared, LiveAccount], ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     before: frozenset[AccountId] = frozenset()
+    unfinished: tuple[Unfinished, ...] = ()
+    moot: tuple[Owed, ...] = ()
     complete: bool = True
     refreshed: bool = True
     digest: str = ""
@@ -140,7 +146,8 @@ def compute(
     `state` is an empty one where there is none yet. `targets`: look at these keys alone, and at
     what they depend on; empty: at all.
     """
-    decider = _Decider(configuration, state, live)
+    recovery = recover(configuration, state, live)
+    decider = _Decider(configuration, recovery, live)
     keys = sorted({*configuration.accounts, *decider.records})
     if targets:
         keys = [key for key in keys if key in _closure(targets, configuration, decider)]
@@ -153,10 +160,12 @@ def compute(
             (changes if change.actions else silent).append(change)
         if change is None or not change.actions:
             untouched += decider.both(key)
+    if not targets:
+        changes = sorted([*changes, *decider.given_back()], key=lambda change: change.key)
     operations = _operations(decider, changes) if changes else ()
     refusals = [*decider.refusals, *_check(decider, changes, operations, limits)]
     plan = Plan(
-        state=state,
+        state=recovery.state,
         root=live.root,
         root_name=live.accounts[live.root].name,
         changes=tuple(changes),
@@ -167,6 +176,8 @@ def compute(
         untouched=tuple(untouched),
         diagnostics=(*_still_odd(configuration.warnings, decider), *decider.warnings),
         before=frozenset(live.rows),
+        unfinished=recovery.unfinished,
+        moot=recovery.moot,
         complete=not targets,
         refreshed=live.refreshed,
     )
@@ -185,61 +196,51 @@ def unread(configuration: Configuration, state: State, live: Live) -> list[Accou
     To promote or demote an account it must be known which accounts below it are resellers, and
     the list does not say (docs/platform.md 3.2).
     """
-    decider = _Decider(configuration, state, live)
-    tops = [
-        record.id
-        for key, record in decider.records.items()
-        if (declared := configuration.accounts.get(key)) is not None
-        and (found := live.accounts.get(record.id)) is not None
-        and declared.block.get("reseller", record.applied.get("reseller")) != found.reseller
-    ]
-    tops += [
-        found.id
-        for declared in configuration.accounts.values()
-        if declared.id is not None
-        and (found := live.accounts.get(declared.id)) is not None
-        and declared.block.get("reseller", found.reseller) != found.reseller
-    ]
+    recovery = recover(configuration, state, live)
+    decider = _Decider(configuration, recovery, live)
+    ranked = {i for i, fields in recovery.owed.items() if any(f.path == RESELLER for f in fields)}
+    moved: set[AccountId] = set()
+    for declared in configuration.accounts.values():
+        record = decider.records.get(declared.key)
+        found = live.accounts.get(record.id if record else declared.id or AccountId(""))
+        if found is None:
+            continue
+        if diff.rank(declared, record, found) != found.reseller:
+            ranked.add(found.id)
+        if found.parent_id != decider.parent(declared):
+            moved.add(found.id)
+    tops = ranked | moved if ranked else ranked
     below = {account_id for top in tops for account_id in live.below(top)}
     return sorted(below - live.accounts.keys() - live.missing)
 
 
 def touched(configuration: Configuration, state: State, live: Live) -> list[AccountId]:
     """The accounts in state that something would be done to, or learnt of."""
-    decider = _Decider(configuration, state, live)
+    decider = _Decider(configuration, recover(configuration, state, live), live)
     changes = map(decider.decide, {*configuration.accounts, *decider.records})
     return sorted(change.id for change in changes if change is not None and change.id is not None)
 
 
-def open_intents(state: State, live: Live) -> dict[Key, list[AccountId]]:
-    """Per create that was interrupted, the accounts that it may have made, as the list has them.
-
-    By realm; without one, by name and parent, among those that nobody manages.
-    """
-    managed = {record.id for record in state.accounts.values()}
-    return {
-        key: sorted(
-            row.id
-            for row in live.rows.values()
-            if row.id not in managed
-            and (
-                account.normal_realm(row.realm) == account.normal_realm(intent.realm)
-                if intent.realm is not None
-                else (row.parent_id, row.name) == (intent.parent_id, intent.name)
-            )
-        )
-        for key, intent in sorted(state.intents.items())
-    }
+def lacking(records: Collection[AccountRecord], live: Live) -> int:
+    """How many of the accounts in state the list lacks although they are there, if over half; else 0."""
+    unlisted = live.unlisted
+    missing = sum(record.id in unlisted for record in records)
+    return missing if missing * 2 > len(records) else 0
 
 
 class _Decider:
     """Joins the three versions by key, and remembers what must be refused."""
 
-    def __init__(self, configuration: Configuration, state: State, live: Live) -> None:
+    def __init__(self, configuration: Configuration, recovery: Recovery, live: Live) -> None:
         self.configuration = configuration
-        self.state = state
+        self.state = recovery.state
+        self.owed = recovery.owed
         self.live = live
-        self.refusals: list[Refusal] = []
+        self.refusals = [
+            Refusal("open_intent", found.detail, found.key)
+            for found in recovery.unfinished
+            if found.doubtful
+        ]
         self.warnings: list[Diagnostic] = []
         self.moved_from: dict[Key, Key] = {}
         self.records = self._moved()
@@ -318,17 +319,53 @@ class _Decider:
             and renamed is None
         )
         in_place = live.parent_id == parent
-        if in_place and recorded and diff.settled(declared, record, live, self.state):
+        whole = live.id not in self.owed
+        if in_place and recorded and whole and diff.settled(declared, record, live, self.state):
             return None
-        fields = diff.compare(declared, record, live, self.state)
+        fields = self._with_owed(live.id, diff.compare(declared, record, live, self.state))
         self.warnings += _let_go(declared, record)
         if not in_place:
             was = record.parent_id != live.parent_id
             fields = (self._parent_change(declared, live, drift=was), *fields)
-        reason = (
-            f"moved from {address(renamed)}" if renamed else "live differs from what is declared"
-        )
+        reason = "live differs from what is declared" if whole else GIVEN_BACK
+        if renamed:
+            reason = f"moved from {address(renamed)}"
         return self._change(declared, record, live, fields, reason)
+
+    def _with_owed(
+        self, current: AccountId, fields: tuple[FieldChange, ...]
+    ) -> tuple[FieldChange, ...]:
+        """The fields that change, with those that the account is to get back."""
+        paths = {field.path for field in fields}
+        more = [field for field in self.owed.get(current, ()) if field.path not in paths]
+        return tuple(sorted([*fields, *more], key=lambda field: field.path)) if more else fields
+
+    def given_back(self) -> Iterator[Change]:
+        """What happens to accounts that nobody declares, but that something was taken from."""
+        declared = {self.idents[key] for key in self.configuration.accounts}
+        deleted = {
+            self.records[key].id
+            for key, removed in self.configuration.removed.items()
+            if removed.destroy and key in self.records
+        }
+        for current, fields in self.owed.items():
+            if current in declared or current in deleted:
+                continue
+            ranked = any(field.path == RESELLER for field in fields)
+            rest = any(field.path != RESELLER for field in fields)
+            live = self.live.accounts[current]
+            yield Change(
+                key=current,
+                id=current,
+                name=live.name,
+                parent=self.name_of(live.parent_id or _NOWHERE),
+                actions=(Action.PROMOTE,) * ranked + (Action.UPDATE,) * rest,
+                fields=fields,
+                reason=GIVEN_BACK,
+                declared=None,
+                record=None,
+                live=live,
+            )
 
     def _parent_change(self, declared: Declared, live: LiveAccount, *, drift: bool) -> FieldChange:
         before = self.name_of(live.parent_id or _NOWHERE)
@@ -393,7 +430,7 @@ class _Decider:
                 declared.key,
             )
         else:
-            fields = diff.compare(declared, None, live, self.state)
+            fields = self._with_owed(live.id, diff.compare(declared, None, live, self.state))
             if live.parent_id != self.parent(declared):
                 fields = (self._parent_change(declared, live, drift=False), *fields)
             return self._change(declared, None, live, fields, f"id: {declared.id} is declared")
@@ -516,27 +553,17 @@ def _let_go(declared: Declared, record: AccountRecord) -> list[Diagnostic]:
     ]
 
 
-def first_record(live: LiveAccount, parent: AccountId) -> AccountRecord:
-    """The record of an account that nothing was applied to yet: an imported one, or a lost create."""
-    return AccountRecord(
-        id=live.id,
-        parent_id=parent,
-        reseller=live.reseller,
-        applied={"settings": {}},
-        observed={"settings": {}},
-        etag=live.revision,
-        updated_at="",
-    )
-
-
 def _closure(targets: frozenset[Key], configuration: Configuration, decider: _Decider) -> set[Key]:
-    """The targets and the accounts that they stand below."""
+    """The targets, the accounts that they stand below, and what must be deleted before them."""
     keys = set(targets)
     for key in targets:
         declared = configuration.accounts.get(key)
         while declared is not None and declared.parent != ROOT and declared.parent not in keys:
             keys.add(declared.parent)
             declared = configuration.accounts.get(declared.parent)
+        if key in configuration.removed and key in decider.records:
+            below = decider.live.below(decider.records[key].id)
+            keys |= {decider.name_of(i) for i in below} & configuration.removed.keys()
     return keys & {*configuration.accounts, *decider.records}
 
 
@@ -544,9 +571,8 @@ def _closure(targets: frozenset[Key], configuration: Configuration, decider: _De
 
 
 def _operations(decider: _Decider, changes: Sequence[Change]) -> tuple[Operation, ...]:
-    nodes = _nodes(decider, changes)
-    _refuse_foreign_demotions(decider, nodes)
-    ordered = order(nodes, welcome_email=decider.configuration.settings.welcome_email)
+    welcome_email = decider.configuration.settings.welcome_email
+    ordered = order(_nodes(decider, changes), welcome_email=welcome_email)
     by_key = {change.key: change for change in changes}
     return tuple(replace(o, rests_on=_rests_on(by_key.get(o.key), o.action)) for o in ordered)
 
@@ -577,17 +603,18 @@ def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
         key = decider.keys.get(row.id, row.id)
         nodes[row.id] = Node(row.id, key, row.name, row.parent_id, row.parent_id, rank, rank)
     for change in changes:
+        if Action.FORGET in change.actions:
+            continue
         ident = change.id or decider.idents[change.key]
-        nodes[ident] = _node(decider, ident, change, nodes.get(ident))
+        nodes[ident] = _node(decider, ident, change)
     return nodes
 
 
-def _node(decider: _Decider, ident: Ident, change: Change, now: Node | None) -> Node:
+def _node(decider: _Decider, ident: Ident, change: Change) -> Node:
+    if change.declared is None and change.live is not None:
+        return _undeclared(ident, change, change.live)
     if change.declared is None:
-        if now is None:
-            return Node(ident, change.key, change.name, None, decider.live.root, False, False)
-        gone = Action.DELETE in change.actions
-        return replace(now, key=change.key, parent_after=None if gone else now.parent_after)
+        raise AssertionError("what is neither declared nor live is forgotten, and no more")
     parent = decider.parent(change.declared)
     if change.live is None:
         reseller = Action.PROMOTE in change.actions
@@ -606,6 +633,21 @@ def _node(decider: _Decider, ident: Ident, change: Change, now: Node | None) -> 
         after,
         None,
         update,
+    )
+
+
+def _undeclared(ident: Ident, change: Change, live: LiveAccount) -> Node:
+    """An account that is to be deleted, or to get something back."""
+    parent = live.parent_id or _NOWHERE
+    return Node(
+        ident=ident,
+        key=change.key,
+        name=live.name,
+        parent_before=parent,
+        parent_after=None if Action.DELETE in change.actions else parent,
+        reseller_before=live.reseller,
+        reseller_after=live.reseller or Action.PROMOTE in change.actions,
+        update=_update_body(change) if Action.UPDATE in change.actions else None,
     )
 
 
@@ -653,19 +695,6 @@ def _as_body(side: Side) -> JsonValue:
     return None if side is ABSENT else side
 
 
-def _refuse_foreign_demotions(decider: _Decider, nodes: Mapping[Ident, Node]) -> None:
-    """An account that nobody declared a reseller is not demoted, not for a moment either."""
-    for ident in sorted(temporary_demotions(nodes)):
-        declared = decider.configuration.accounts.get(nodes[ident].key)
-        leaving = nodes[ident].parent_after is None
-        if not leaving and (declared is None or declared.block.get("reseller") is not True):
-            detail = (
-                f"{nodes[ident].name} ({ident}) is a reseller below an account whose rank would change, so"
-                " it would have to be demoted for the time being; but no `reseller: true` declares it."
-            )
-            decider.refuse("undeclared_reseller", detail)
-
-
 # --- safety ----------------------------------------------------------------------------------
 
 
@@ -694,6 +723,8 @@ def _check(
         )
         refusals.append(Refusal("max_update_percent", detail))
     refusals += _undeletable(decider, changes)
+    if counts[Action.CREATE] or counts[Action.DELETE]:
+        refusals += _outage(decider)
     ranks = counts[Action.PROMOTE] + counts[Action.DEMOTE]
     if ranks and decider.live.promoting_allowed is False:
         detail = (
@@ -708,6 +739,18 @@ def _over(rule: str, word: str, count: int, limit: int) -> Refusal:
     detail = f"The plan would {word} {count}; at most {limit} may be in one run."
     detail += f" To allow it once: --allow {word}={count}."
     return Refusal(rule, detail)
+
+
+def _outage(decider: _Decider) -> Iterator[Refusal]:
+    """A list that lacks most of the accounts that are there says nothing of what else is."""
+    missing = lacking(decider.records.values(), decider.live)
+    if missing:
+        detail = (
+            f"The platform's list lacks {missing} of {len(decider.records)} accounts that are there by"
+            " their own GET, so what else is there can't be known: nothing is created or deleted."
+            " Try again later."
+        )
+        yield Refusal("outage", detail)
 
 
 def _undeletable(decider: _Decider, changes: Sequence[Change]) -> list[Refusal]:

@@ -321,12 +321,15 @@ def _place(node: MappingNode, path: tuple[str | int, ...]) -> tuple[str | int, .
 
 
 def _take_out(node: JsonValue, paths: Sequence[tuple[str | int, ...]]) -> None:
-    """Remove what is wrong; all of an account whose templates are not known, or of a list."""
+    """Remove what is wrong; all of an account whose templates are not known, or of a list.
+
+    Settings that are no mapping stay: without any, the account would be told to lack a name.
+    """
     doomed: dict[int, tuple[MappingNode, set[str]]] = {}
     for whole in paths:
-        path = whole
-        if path[0] in ("moved", "removed", "accounts_from"):
-            path = path[:1]
+        path = whole[:0] if whole[2:] == ("settings",) else whole
+        if whole[0] in ("moved", "removed", "accounts_from"):
+            path = whole[:1]
         elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
             path = path[:2]
         while path:

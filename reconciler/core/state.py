@@ -85,11 +85,28 @@ class Intent:
     run: str
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What a run took from an account for the time being, and is to give back.
+
+    `reseller`: its rank. `settings`: fields that stood beside one that could not be removed alone;
+    none of them is declared or holds a credential. `key`: the account's id if nobody manages it.
+    """
+
+    id: AccountId
+    key: Key
+    reseller: bool
+    settings: JsonObject
+    run: str
+
+
 @dataclass(frozen=True, slots=True, repr=False)  # large, and it holds a key
 class State:
     """All accounts under management. `api_url` and `root` say on which platform.
 
-    `applied_plan`: the seal of the saved plan that was applied last.
+    `intents`: creates that were begun, by key. `owed`: what is to be given back, by account. Both are
+    empty unless a run is under way or was interrupted. `applied_plan`: the seal of the saved plan
+    that was applied last.
     """
 
     lineage: str
@@ -101,6 +118,7 @@ class State:
     accounts: Mapping[Key, AccountRecord]
     intents: Mapping[Key, Intent] = field(default_factory=dict)
     applied_plan: str = ""
+    owed: Mapping[AccountId, Owed] = field(default_factory=dict)
 
     def digest(self, value: JsonValue) -> str:
         """A keyed digest of a sensitive value: enough to see that it changed."""
@@ -108,7 +126,7 @@ class State:
         return hmac.new(bytes.fromhex(self.digest_key), text, hashlib.sha256).hexdigest()
 
 
-Kind = Literal["record", "forget", "intend", "settle", "take"]
+Kind = Literal["record", "forget", "intend", "settle", "owe", "repay", "take"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +135,9 @@ class Entry:
 
     `record`: what is true of the account now. `forget`: it is out of state. `intend`: a create
     is about to be sent. `settle`: that create is known not to have happened, or is recorded.
-    `take`: the saved plan with that seal is being applied; it has no key.
+    `owe`: something is about to be taken from an account for the time being. `repay`: it has that
+    again, or is not to have it any more. `take`: the saved plan with that seal is being applied; it
+    has no key.
     """
 
     kind: Kind
@@ -125,28 +145,33 @@ class Entry:
     record: AccountRecord | None = None
     intent: Intent | None = None
     seal: str = ""
+    owed: Owed | None = None
 
 
 def fold(state: State, entries: Sequence[Entry]) -> State:
     """The state after `entries`, with the next serial. Without any, the same state."""
     if not entries:
         return state
-    accounts = dict(state.accounts)
-    intents = dict(state.intents)
+    accounts, intents, owed = dict(state.accounts), dict(state.intents), dict(state.owed)
     applied_plan = state.applied_plan
     for entry in entries:
-        if entry.kind == "record" and entry.record is not None:
-            accounts[entry.key] = entry.record
-            intents.pop(entry.key, None)
-        elif entry.kind == "forget":
-            accounts.pop(entry.key, None)
-        elif entry.kind == "intend" and entry.intent is not None:
-            intents[entry.key] = entry.intent
-        elif entry.kind == "take":
-            applied_plan = entry.seal
-        else:
-            intents.pop(entry.key, None)
-    after = replace(state, accounts=accounts, intents=intents, applied_plan=applied_plan)
+        match entry:
+            case Entry(kind="record", record=AccountRecord() as record):
+                accounts[entry.key] = record
+                intents.pop(entry.key, None)
+            case Entry(kind="forget"):
+                accounts.pop(entry.key, None)
+            case Entry(kind="intend", intent=Intent() as intent):
+                intents[entry.key] = intent
+            case Entry(kind="owe", owed=Owed() as found):
+                owed[found.id] = found
+            case Entry(kind="repay", owed=Owed() as found):
+                owed.pop(found.id, None)
+            case Entry(kind="take"):
+                applied_plan = entry.seal
+            case _:
+                intents.pop(entry.key, None)
+    after = replace(state, accounts=accounts, intents=intents, owed=owed, applied_plan=applied_plan)
     return state if after == state else replace(after, serial=state.serial + 1)
 
 
@@ -226,6 +251,8 @@ def state_json(state: State) -> JsonObject:
         "accounts": {key: record_json(record) for key, record in state.accounts.items()},
         "intents": {key: intent_json(intent) for key, intent in state.intents.items()},
     }
+    if state.owed:
+        document["owed"] = {found.id: owed_json(found) for found in state.owed.values()}
     if state.applied_plan:
         document["applied_plan"] = state.applied_plan
     return document
@@ -254,6 +281,10 @@ def state_from(document: JsonObject) -> State:
                 _key(k): intent_from(_object(v)) for k, v in _object(document["intents"]).items()
             },
             applied_plan=_string(document.get("applied_plan", "")),
+            owed={
+                account_id(k): owed_from(_object(v))
+                for k, v in _object(document.get("owed", {})).items()
+            },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Unusable(f"it is no state of this tool ({error})") from error
@@ -391,6 +422,28 @@ def intent_from(document: JsonObject) -> Intent:
     )
 
 
+def owed_json(owed: Owed) -> JsonObject:
+    """What was taken, as JSON."""
+    return {
+        "id": owed.id,
+        "key": owed.key,
+        "reseller": owed.reseller,
+        "settings": owed.settings,
+        "run": owed.run,
+    }
+
+
+def owed_from(document: JsonObject) -> Owed:
+    """Read what `owed_json` wrote. Raises: KeyError, TypeError, ValueError."""
+    return Owed(
+        id=account_id(document["id"]),
+        key=_string(document["key"]),
+        reseller=document["reseller"] is True,
+        settings=_object(document["settings"]),
+        run=_string(document["run"]),
+    )
+
+
 def entry_json(entry: Entry) -> JsonObject:
     """A journal entry as JSON."""
     document: JsonObject = {"kind": entry.kind, "key": entry.key}
@@ -398,6 +451,8 @@ def entry_json(entry: Entry) -> JsonObject:
         document["record"] = record_json(entry.record)
     if entry.intent is not None:
         document["intent"] = intent_json(entry.intent)
+    if entry.owed is not None:
+        document["owed"] = owed_json(entry.owed)
     if entry.kind == "take":
         document["seal"] = entry.seal
     return document
@@ -410,11 +465,14 @@ def entry_from(document: JsonObject) -> Entry:
         return Entry("take", "", seal=_string(document["seal"]))
     if kind not in get_args(Kind):
         raise ValueError(f"an unknown kind of entry, {kind!r}")
+    owed = owed_from(_object(document["owed"])) if "owed" in document else None
+    key = _string(document["key"])
     return Entry(
         cast("Kind", kind),
-        _key(_string(document["key"])),
+        key if owed else _key(key),
         record_from(_object(document["record"])) if "record" in document else None,
         intent_from(_object(document["intent"])) if "intent" in document else None,
+        owed=owed,
     )
 
 

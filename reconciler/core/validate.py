@@ -50,6 +50,8 @@ def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagno
     extra_fields = configuration.settings.extra_fields
     known = Known(sorted(zones))
     for declared in (*configuration.accounts.values(), *configuration.spare):
+        if not isinstance(declared.block["settings"], dict):
+            continue  # told already
         diagnostics += _settings(declared, zones, known, extra_fields=extra_fields)
         diagnostics += _open(declared)
         diagnostics += _warnings(declared)

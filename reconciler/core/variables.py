@@ -75,15 +75,15 @@ def scalar(text: str) -> JsonValue:
     if _INTEGER.fullmatch(text):
         # Beyond 64 bits JSON libraries round or refuse; a long number is a string in disguise.
         if len(text) > 20 or not -(2**63) <= int(text) < 2**63:  # noqa: PLR2004 - digits of 2**63
-            raise ValueError("an integer beyond 64 bits; quote it if it is a string")
+            raise ValueError("an integer beyond 64 bits")
         return int(text)
     if _DECIMAL.fullmatch(text):
         number = float(text)
         if Decimal(repr(number)) != Decimal(text):
-            raise ValueError("a decimal that can't be kept exactly; shorten it, or quote it")
+            raise ValueError("a decimal that can't be kept exactly; shorten it")
         return number
     if _NOT_FINITE.fullmatch(text):
-        raise ValueError("not a finite number; JSON has none such. Quote it if it is a string")
+        raise ValueError("not a finite number")
     return text
 
 
@@ -261,11 +261,12 @@ class Notes:
     """What came up while a block was filled in.
 
     `sensitive`: the leaves that no output may show, with their origin; `problems`: what was wrong,
-    by path.
+    by path; `keys`: the paths to keys that hold an interpolation, which stays as it is.
     """
 
     sensitive: dict[FieldPath, str] = field(default_factory=dict)
     problems: list[tuple[FieldPath, str]] = field(default_factory=list)
+    keys: list[FieldPath] = field(default_factory=list)
 
 
 class Filler:
@@ -318,6 +319,8 @@ class _Filling:
     def mapping(self, block: JsonObject, path: FieldPath) -> JsonObject:
         filled: dict[str, MaybeJson] = {}
         for name, value in block.items():
+            if "${" in name:
+                self.notes.keys.append((*path, name))
             new: MaybeJson = value
             if isinstance(value, dict):
                 new = self.mapping(value, (*path, name))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reconciler.core.graph import Operation
     from reconciler.core.outcome import Result
     from reconciler.core.plan import Change, Plan
+    from reconciler.core.recovery import Unfinished
     from reconciler.core.state import State
     from reconciler.core.values import Diagnostic
     from reconciler.core.variables import Variable
@@ -65,6 +66,7 @@ def plan(
     }
     document["changes"] = [_change(change) for change in plan.changes]
     document["dangerous"] = [_danger(danger) for danger in dangers(plan)]
+    document["intents"] = [_unfinished(unfinished) for unfinished in plan.unfinished]
     document["operations"] = [_operation(operation, plan.state) for operation in plan.operations]
     document["refusals"] = [
         {"rule": refusal.rule, "detail": refusal.detail} for refusal in plan.refusals
@@ -188,6 +190,15 @@ def _change(change: Change) -> JsonObject:
         "drift": change.drift,
         "reason": change.reason,
         "fields": [_field(field) for field in change.fields],
+    }
+
+
+def _unfinished(unfinished: Unfinished) -> JsonObject:
+    return {
+        "address": address(unfinished.key),
+        "action": unfinished.action.value,
+        "found": list(unfinished.found),
+        "detail": unfinished.detail,
     }
 
 

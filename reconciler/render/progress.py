@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from reconciler.core.outcome import Event
+
+log = logging.getLogger("reconciler")
 
 HEARTBEAT: Final = 10.0
 """Seconds between two heartbeats in an events file."""
@@ -68,11 +71,18 @@ class Reporter:
         self._write(_document(event))
 
     def _write(self, document: dict[str, object]) -> None:
-        if self._events is not None:
-            document = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **document}
+        events = self._events
+        if events is None:
+            return
+        document = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **document}
+        line = json.dumps(document, ensure_ascii=False) + "\n"
+        try:
             with self._lock:
-                self._events.write(json.dumps(document, ensure_ascii=False) + "\n")
-                self._events.flush()
+                events.write(line)
+                events.flush()
+        except OSError as error:  # a full disk must not end an apply half-way
+            self._events = None
+            log.warning("no more events are written: %s", error.strerror)
 
     def _beat(self) -> None:
         while not self._over.wait(HEARTBEAT):
@@ -124,5 +134,9 @@ def opened(path: str | None) -> Iterator[TextIO | None]:
     if path is None:
         yield None
         return
-    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - `-` and pipes come by name too
+    file = open(path, "a", encoding="utf-8")  # noqa: PTH123, SIM115 - pipes come by name too
+    try:
         yield file
+    finally:
+        with suppress(OSError):  # each line was flushed, and what became of that told
+            file.close()

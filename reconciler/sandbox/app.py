@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from reconciler.sandbox import lists, rules
 from reconciler.sandbox.accounts import ID_LENGTH, Accounts, Caller
-from reconciler.sandbox.faults import Fault, Faults
+from reconciler.sandbox.faults import Fault, Faults, spoilt_answer
 from reconciler.sandbox.login import Logins
 from reconciler.sandbox.options import BASE_PATH, ROOT_API_KEY, ROOT_ID, ROOT_NAME, ROOT_REALM
 from reconciler.sandbox.records import Ids, Record
@@ -70,12 +70,16 @@ class LogEntry:
 
 @dataclass(slots=True)
 class Call:
-    """A request on its way through the checks, which fill in what they find out."""
+    """A request on its way through the checks, which fill in what they find out.
+
+    stale: a node answers that has not heard yet of the account's last write.
+    """
 
     request: Request
     body: Body
     request_id: str
     method: str
+    stale: bool = False
     token: str | None = None
     remaining: int | None = None
     caller: Caller | None = None
@@ -133,16 +137,19 @@ class Platform:
         """Answer one request, in good or bad weather."""
         if self.options.latency_ms:
             await asyncio.sleep(self.options.latency_ms / 1000)
-        struck = self.faults.struck(request.method, request.path.removeprefix(BASE_PATH))
+        path = request.path.removeprefix(BASE_PATH)
+        struck = self.faults.struck(request.method, path, self.clock())
         for fault in struck:
             if fault.phase == "before":
                 spoilt = await self._struck(fault, request, None)
                 if spoilt is not None:
                     return spoilt
-        response = self._respond(request)
+        stale = any(fault.stale for fault in struck)
+        response = self._respond(_mistaken(request, struck), stale=stale)
         for fault in struck:
             if fault.phase != "before":
                 response = await self._struck(fault, request, response) or response
+            response = spoilt_answer(fault, response)
         return response
 
     # --- faults ---
@@ -157,8 +164,9 @@ class Platform:
             self.expire_tokens()
         if fault.occur:
             self._occur(request)
-        if fault.status is not None:
-            response = self._replaced(fault, fault.status, request)
+        status = 429 if fault.bucket is not None else fault.status
+        if status is not None:
+            response = spoilt_answer(fault, self._replaced(fault, status, request))
         elif response is None and (fault.drop or fault.truncate is not None):
             response = Response(200, {}, b"")
         if response is None:
@@ -175,11 +183,11 @@ class Platform:
         """Make the answer that a fault puts in place of the platform's."""
         if status in {502, 504} and fault.body is None:
             page = f"<html><body><h1>{status} Bad Gateway</h1></body></html>".encode()
-            return Response(status, {"Content-Type": "text/html", **fault.headers}, page)
+            return Response(status, {"Content-Type": "text/html"}, page)
         refused = system_error(status, _FAULT_SYMBOLS.get(status, "unspecified_fault"))
         trace = Trace(_request_id(request), self.clock())
         response = failure(refused, trace, self.options.error_format)
-        headers = {**response.headers, **fault.headers}
+        headers = dict(response.headers)
         if fault.content_type is not None:
             headers["Content-Type"] = fault.content_type
         body = fault.answer_body()
@@ -193,10 +201,10 @@ class Platform:
 
     # --- one answer ---
 
-    def _respond(self, request: Request) -> Response:
+    def _respond(self, request: Request, *, stale: bool) -> Response:
         """Carry a request out and wrap what comes of it."""
         body = read_body(request)
-        call = Call(request, body, _request_id(request), request.method)
+        call = Call(request, body, _request_id(request), request.method, stale=stale)
         verb = call.option("verb")
         if isinstance(verb, str):
             call.method = verb.upper()
@@ -343,6 +351,8 @@ class Platform:
 
     def _read(self, call: Call, record: Record, caller: Caller) -> Answer:
         """Show an account; 304 if the client has this revision already."""
+        if call.stale:
+            record = self.store.before(record.id) or record
         asked = call.request.headers.get("if-none-match", "")
         tags = {tag.strip().removeprefix("W/") for tag in asked.split(",")}
         if f'"{record.revision}"' in tags:
@@ -416,6 +426,17 @@ def _set_up(store: Store, options: SandboxOptions, clock: Callable[[], float]) -
     )
     store.put_new(seeded(root, options.seed_accounts, ids))
     return ids
+
+
+# --- faults ---
+
+
+def _mistaken(request: Request, struck: list[Fault]) -> Request:
+    """The request that the platform takes this one for."""
+    for fault in struck:
+        path = request.path if fault.as_path is None else BASE_PATH + fault.as_path
+        request = replace(request, path=path, query={**request.query, **fault.as_query})
+    return request
 
 
 # --- reading requests ---

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from reconciler.sandbox.app import Platform
 from reconciler.sandbox.options import BASE_PATH, ROOT_API_KEY, SandboxOptions
-from reconciler.sandbox.wire import BODY_LIMIT, Request
+from reconciler.sandbox.wire import BODY_LIMIT, Request, Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -105,6 +105,8 @@ async def _answer(platform: Platform, request: web.BaseRequest) -> web.StreamRes
         return web.Response()
     if response.truncated is not None and response.truncated < len(response.body):
         return await _broken_off(request, response.headers, response.body[: response.truncated])
+    if response.drip_ms:
+        return await _dripping(request, response)
     return web.Response(status=response.status, headers=response.headers, body=response.body)
 
 
@@ -129,6 +131,17 @@ async def _broken_off(
     await answer.prepare(request)
     await answer.write(part)
     _hang_up(request)
+    return answer
+
+
+async def _dripping(request: web.BaseRequest, response: Response) -> web.StreamResponse:
+    """Send a body byte by byte."""
+    answer = web.StreamResponse(status=response.status, headers=response.headers)
+    answer.content_length = len(response.body)
+    await answer.prepare(request)
+    for byte in response.body:
+        await answer.write(bytes([byte]))
+        await asyncio.sleep(response.drip_ms / 1000)
     return answer
 
 

@@ -41,6 +41,7 @@ class Store:
     def __init__(self, path: Path | None, views: Views) -> None:
         self.views = views
         self._records: dict[str, Record] = {}
+        self._before: dict[str, Record] = {}
         self._below: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._by_key: dict[str, str] = {}
         self._settings: dict[str, str] = {}
@@ -61,6 +62,10 @@ class Store:
     def get(self, account_id: str) -> Record | None:
         """Look an account up by its id."""
         return self._records.get(account_id)
+
+    def before(self, account_id: str) -> Record | None:
+        """What an account was before its last write, as long as the store is open."""
+        return self._before.get(account_id)
 
     def by_api_key(self, api_key: str) -> Record | None:
         """Look an account up by the API key that works at this moment."""
@@ -134,6 +139,8 @@ class Store:
 
     def _index(self, record: Record) -> None:
         known = self._records.get(record.id)
+        if known is not None:
+            self._before[record.id] = known
         self._records[record.id] = record
         if known is None or known.api_key != record.api_key:
             if known is not None:

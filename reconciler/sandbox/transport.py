@@ -44,6 +44,9 @@ class SandboxTransport(httpx.AsyncBaseTransport):
         if response.truncated is not None and response.truncated < len(response.body):
             part = _BrokenOff(response.body[: response.truncated], request)
             return httpx.Response(response.status, headers=headers, stream=part)
+        if response.drip_ms:
+            drops = _Dripping(response.body, response.drip_ms / 1000)
+            return httpx.Response(response.status, headers=headers, stream=drops)
         return httpx.Response(response.status, headers=headers, content=response.body)
 
     async def _translated(self, request: httpx.Request) -> Request:
@@ -67,3 +70,16 @@ class _BrokenOff(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._part
         raise httpx.ReadError("connection closed in the middle of an answer", request=self._request)
+
+
+class _Dripping(httpx.AsyncByteStream):
+    """A body that comes byte by byte. `pause`: seconds between two."""
+
+    def __init__(self, body: bytes, pause: float) -> None:
+        self._body = body
+        self._pause = pause
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for byte in self._body:
+            yield bytes([byte])
+            await asyncio.sleep(self._pause)

@@ -42,13 +42,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer. dropped: the connection closes instead; truncated: after so many body bytes."""
+    """One answer. dropped: the connection closes instead; truncated: after so many body bytes.
+
+    drip_ms: so long is the pause between two bytes of the body.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     dropped: bool = False
     truncated: int | None = None
+    drip_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

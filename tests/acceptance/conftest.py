@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -99,6 +100,10 @@ class World:
         """Change an account behind the tool's back; it stays as enabled as it is."""
         record = self.account(name)
         self.call("PATCH", f"/accounts/{record.id}", {"enabled": record.enabled, **fields})
+
+    def promote(self, name: str) -> None:
+        """Make an account a reseller behind the tool's back."""
+        self.call("PUT", f"/accounts/{self.account(name).id}/reseller", {}, expect=201)
 
     def records(self) -> list[Record]:
         """All accounts below the root."""
@@ -207,6 +212,14 @@ LEFT_OUT: Final = "(left out)"
 """Stands for a field that `a_block` would give of itself and must not."""
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something has happened, and not for ever."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
+
+
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
     """Break off what hangs, so that one hanging test doesn't keep the others from running."""
@@ -289,5 +302,10 @@ def project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Project:
 
 @pytest.fixture
 def low_dice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pause between attempts is thrown from 0 to ever more seconds: here always nearly 0."""
+    """Each pause between attempts is thrown from 0 to ever more seconds: here always nearly 0.
+
+    So are the pauses before further looks at lists, but for tests in which those lag.
+    """
     monkeypatch.setattr("random.uniform", lambda _low, high: min(high, 0.05))
+    monkeypatch.setattr("reconciler.api.search.LOOKS", (0.05, 0.6))
+    monkeypatch.setattr("reconciler.creates.LAG", 0.1)

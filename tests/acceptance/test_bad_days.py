@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.api.client import Unclear, by_api_key, connect
+from reconciler.api.client import by_api_key, connect
+from reconciler.api.errors import Unclear
 from reconciler.sandbox.options import ROOT_API_KEY, ROOT_ID, SandboxOptions
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .conftest import wait_for
 
+if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
 
     from .conftest import Project, Serve, World
@@ -260,13 +260,6 @@ def a_small_tree() -> dict[str, JsonObject]:
     return accounts
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("phase", ["before", "after"])
 @pytest.mark.parametrize("writes", [1, 2, 5, 9])
 def test_after_kill_9_one_plain_apply_converges(
@@ -293,28 +286,7 @@ def test_after_kill_9_one_plain_apply_converges(
 
 
 def struck(world: World, number: int) -> bool:
-    return world.platform.faults._counts[0] >= number
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_in_good_order(
-    release: World, project: Project, number: signal.Signals
-) -> None:
-    project.declare(a_small_tree())
-    release.fault(method="PUT", path="^/accounts/.*", nth=3, delay_ms=300)
-    with project.start("apply", "--auto-approve", "--parallelism", "1") as process:
-        wait_for(lambda: struck(release, 3))
-        process.send_signal(number)
-        out, err = process.communicate(timeout=20)
-    assert process.returncode == 128 + number
-    made = len(release.records())
-    assert 0 < made < len(a_small_tree())
-    assert f"{made} created".encode() in out
-    assert b"the run was stopped before" in out
-    assert b"created" in err
-    assert len(project.state()["accounts"]) == made
-    assert project.apply().code == 0
-    assert project.plan().code == 0
+    return world.platform.faults.matches() >= number
 
 
 # --- a connection that the server closed ---

@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.backends.backend import open_backend
 
-from .test_bad_days import a_small_tree, struck, wait_for
+from .conftest import wait_for
+from .test_bad_days import a_small_tree, struck
 
 if TYPE_CHECKING:
     from reconciler.core.state import State

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -10,10 +12,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from reconciler.sandbox.options import SandboxOptions
+from reconciler.sandbox.app import Platform
+from reconciler.sandbox.options import BASE_PATH, ROOT_API_KEY, ROOT_ID, SandboxOptions
+from reconciler.sandbox.wire import Request
+
+from .conftest import served
 
 if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
+    from reconciler.sandbox.records import Record
 
     from .conftest import Project, Serve, World
 
@@ -108,7 +115,7 @@ def test_promoting_above_a_declared_reseller_demotes_it_for_the_time_being(
     assert project.plan().code == 0
 
 
-def test_a_reseller_that_nobody_declared_is_not_demoted_for_a_moment_either(
+def test_a_reseller_that_nobody_declared_is_demoted_for_a_moment_if_that_is_allowed(
     world: World, project: Project
 ) -> None:
     project.declare({"top": {}})
@@ -116,10 +123,20 @@ def test_a_reseller_that_nobody_declared_is_not_demoted_for_a_moment_either(
     stranger = world.create("stranger", world.account("top").id)
     world.call("PUT", f"/accounts/{stranger}/reseller", {}, expect=201)
     redeclared(project, world, {"top": {"reseller": True}})
-    refused = project.apply(*EVERYTHING)
+    refused = project.apply()
     assert refused.code == 3
-    assert "undeclared_reseller" in refused.out
+    assert "--allow reparent" in refused.out
+    assert f"accounts.{stranger} will be demoted and promoted again (temporary)" in refused.out
     assert world.writes == []
+    assert project.apply("--allow", "reparent").code == 0
+    assert world.calls() == [
+        ("DELETE", "stranger/reseller"),
+        ("PUT", "top/reseller"),
+        ("PUT", "stranger/reseller"),
+    ]
+    assert world.resellers() == ["stranger", "top"]
+    assert "taken" not in project.state()
+    assert project.plan().code == 0
 
 
 def test_a_token_that_may_not_promote_is_found_out_before_anything_is_sent(
@@ -215,6 +232,120 @@ def test_any_tree_becomes_any_other(
     for key, block in after.items():
         assert ids.get(state[key]["parent_id"], "root") == block["parent"]
         assert state[key]["reseller"] is (block.get("reseller") is True)
+
+
+class Outside:
+    """Somebody else at the embedded sandbox of a project, between two commands."""
+
+    def __init__(self, project: Project) -> None:
+        file = project.directory / ".reconciler" / "sandbox.db"
+        self.platform = Platform(SandboxOptions(data=file, rate_limit=False))
+        self.ids = {record.name: record.id for record in self.records()}
+
+    def records(self) -> list[Record]:
+        return list(self.platform.store.descendants(ROOT_ID))
+
+    def call(self, method: str, path: str, data: JsonObject) -> int:
+        headers = {"x-auth-token": self.platform.tokens.issue(ROOT_ID, None)}
+        body = json.dumps({"data": data}).encode()
+        request = Request(method, BASE_PATH + path, {}, headers, body)
+        return asyncio.run(self.platform.handle(request)).status
+
+    def create(self, name: str, parent: str) -> None:
+        path = f"/accounts/{self.ids.get(parent, ROOT_ID)}"
+        assert self.call("PUT", path, {"name": name, "realm": f"{name}.example.com"}) == 201
+        self.ids = {record.name: record.id for record in self.records()}
+
+    def promote(self, name: str) -> None:
+        """Make an account a reseller, if the platform lets it."""
+        self.call("PUT", f"/accounts/{self.ids[name]}/reseller", {})
+
+    def resellers(self) -> set[str]:
+        return {record.name for record in self.records() if record.is_reseller}
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+    phases=[Phase.generate],
+)
+@given(before=trees(), after=trees(), data=st.data())
+def test_ranks_that_nobody_declared_are_the_same_after_whatever_was_done_above_them(
+    project: Project,
+    before: dict[str, JsonObject],
+    after: dict[str, JsonObject],
+    data: st.DataObject,
+) -> None:
+    shutil.rmtree(project.directory)
+    the_applied(project, before, [])
+    outside = Outside(project)
+    staying = sorted(before.keys() & after.keys())
+    for number in range(data.draw(st.integers(1, 4))):
+        outside.create(f"stranger-{number}", data.draw(st.sampled_from(["root", *staying])))
+    silent = {key for key in staying if "reseller" not in before[key] | after[key]}
+    for name in data.draw(st.permutations(sorted(outside.ids))):
+        if name in silent or name.startswith("stranger"):
+            outside.promote(name)
+    ranks = {name for name in outside.resellers() if name in silent or name not in before}
+    outside.platform.close()
+    the_applied(project, after, sorted(before.keys() - after.keys()))
+    outside = Outside(project)
+    declared = {key for key, block in after.items() if block.get("reseller") is True}
+    assert outside.resellers() == ranks | declared
+    outside.platform.close()
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+    phases=[Phase.generate],
+)
+@given(before=trees(), after=trees(), strangers=st.integers(0, 3), data=st.data())
+@pytest.mark.usefixtures("low_dice")
+def test_a_platform_that_goes_away_anywhere_is_taken_up_by_one_plain_apply(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, JsonObject],
+    after: dict[str, JsonObject],
+    strangers: int,
+    data: st.DataObject,
+) -> None:
+    """From some write on nothing gets through; whoever lost a rank by that has it in the end."""
+    gone = sorted(before.keys() - after.keys())
+    removed: list[JsonValue] = [{"account": key, "destroy": True} for key in gone]
+    shutil.rmtree(project.directory)
+    with served(SandboxOptions(log_requests=True, rate_limit=False)) as world:
+        monkeypatch.setenv("VINIX_API_URL", world.url)
+        monkeypatch.setenv("VINIX_API_KEY", ROOT_API_KEY)
+        project.declare(before)
+        project.settle()
+        for number in range(strangers):
+            key = data.draw(st.sampled_from(sorted({"root", *before} - {*gone})))
+            parent = ROOT_ID if key == "root" else world.account(key).id
+            world.create(f"stranger-{number}", parent)
+            world.promote(f"stranger-{number}")
+        project.declare(after, removed=removed)
+        world.fault(
+            path="^/accounts/.*",
+            method="WRITES",
+            nth=data.draw(st.integers(1, 12)),
+            times=None,
+            phase=data.draw(st.sampled_from(["before", "after"])),
+            drop=True,
+        )
+        assert project.apply(*EVERYTHING).code in {0, 5}
+        world.platform.faults.clear()
+        applied = project.apply(*EVERYTHING)
+        assert applied.code == 0, applied.err
+        assert project.plan().code == 0
+        ranks = {f"stranger-{number}" for number in range(strangers)}
+        ranks |= {key for key, block in after.items() if block.get("reseller") is True}
+        assert world.resellers() == sorted(ranks)
+        assert world.names() == sorted({*after} | {f"stranger-{n}" for n in range(strangers)})
 
 
 @pytest.mark.parametrize("dialect", ["release", "head"])

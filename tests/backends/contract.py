@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 import pytest
 
 from reconciler.backends.backend import Locked, Unwritable
-from reconciler.core.state import Entry, Intent, Unusable, fold
+from reconciler.core.state import Entry, Intent, Owed, Unusable, fold
 from reconciler.core.values import AccountId
 
 from . import other_run
@@ -197,15 +197,20 @@ class Contract:
             writer.save(a_state(2, "b"))
         assert open_again(place).read() == a_state(2, "b")
 
-    def test_intents_and_sensitive_digests_are_kept(self, place: Place) -> None:
+    def test_what_is_open_and_sensitive_digests_are_kept(self, place: Place) -> None:
         intent = Intent("a", AccountId("root"), "A", "a.example.com", 5, "d", "run")
+        owed = Owed(AccountId("7-x"), "b", reseller=True, settings={"org": "B"}, run="run")
+        begun = [Entry("intend", "a", intent=intent), Entry("owe", "b", owed=owed)]
         with locked(place) as writer:
             writer.save(a_state(1))
-            writer.journal(a_state(1), [Entry("intend", "a", intent=intent)])
-        state = open_again(place).read()
-        assert state is not None
-        assert state.intents == {"a": intent}
-        assert state.digest_key == a_state().digest_key
+            writer.journal(a_state(1), begun)
+        for _ in ("from the journal", "from the state"):
+            state = open_again(place).read()
+            assert state is not None
+            assert (state.intents, state.owed) == ({"a": intent}, {"7-x": owed})
+            assert state.digest_key == a_state().digest_key
+            with locked(place) as writer:
+                writer.save(state)
 
     def test_saving_the_same_again_changes_nothing(self, place: Place) -> None:
         save(place, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,8 @@ from reconciler.backends.backend import open_backend
 from reconciler.backends.codec import PLAIN, Codec, checked_line, codec_from, read_checked_line
 from reconciler.backends.encryption import KEY, PREVIOUS
 from reconciler.backends.integrity import Witness
-from reconciler.core.state import Unusable, dump, dump_document, parse_document
+from reconciler.core.state import Owed, Unusable, dump, dump_document, parse_document
+from reconciler.core.values import AccountId
 
 from .other_run import OTHER_LINEAGE, a_state, an_entry, flipped
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 ONE = "the first key, for tests alone"
 TWO = "the second key, for tests alone"
-STATE = a_state(3, "acme", "globex")
+OWED = Owed(AccountId("7"), "acme", reseller=False, settings={"org": "hooli"}, run="run")
+STATE = replace(a_state(3, "acme", "globex"), owed={OWED.id: OWED})
 
 
 def codec(key: str = "", previous: str = "") -> Codec:
@@ -48,11 +51,12 @@ def test_nothing_but_who_it_is_about_can_be_read(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (document["lineage"], document["serial"]) == (STATE.lineage, STATE.serial)
     text = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    for secret in ("acme", "globex", "initech", STATE.digest_key, ONE):
+    for secret in ("acme", "globex", "hooli", "initech", STATE.digest_key, ONE):
         assert secret.encode() not in text
     found = place.read()
     assert found is not None
     assert found.accounts.keys() == {"acme", "globex", "initech"}
+    assert found.owed == STATE.owed
 
 
 def test_the_same_state_is_never_sealed_to_the_same_text() -> None:

@@ -20,7 +20,8 @@ import pytest
 from obstore.store import LocalStore, MemoryStore, S3Store
 
 from reconciler.backends import objects as objects_module
-from reconciler.backends.backend import Unwritable, open_backend
+from reconciler.backends.backend import Lost, Unwritable, open_backend
+from reconciler.backends.codec import codec_from
 from reconciler.backends.lease import Timing
 from reconciler.backends.objects import Objects, open_objects
 from reconciler.backends.objectstore import ObjectStoreBackend
@@ -246,6 +247,18 @@ def test_what_a_run_records_is_small_however_large_the_state_is(s3: S3Place) -> 
     assert 0 < written < 1000 < before[KEY]
 
 
+def test_under_a_key_no_object_shows_an_account(tmp_path: Path) -> None:
+    store = MemoryPlace(tmp_path).store
+    codec = codec_from({"RECONCILER_STATE_KEY": "a secret text of some length"})
+    backend = ObjectStoreBackend(Objects(store, "memory://"), KEY, codec)
+    with backend.lock("run", "reconciler apply", 0) as writer:
+        writer.save(a_state(1, "hidden-1"))
+        writer.journal(a_state(1, "hidden-1"), [an_entry("hidden-2")])
+    assert backend.read() == a_state(2, "hidden-1", "hidden-2")
+    for found in obstore.list(store).collect():
+        assert b"hidden" not in bytes(obstore.get(store, found["path"]).bytes())
+
+
 # --- stores that don't do as they are told ---
 
 
@@ -366,9 +379,41 @@ def test_a_record_of_the_journal_that_is_missing_or_damaged_is_named(
     with a_backend(s3).lock("run", "reconciler apply", 0) as writer:  # noqa: SIM117 - in it alone
         with pytest.raises(Unusable, match=f"{second} .*{harm}"):
             writer.journal(a_state(1, "first"), [])
+    with pytest.raises(Unusable, match=f"{second} .*{harm}"):
+        a_backend(s3).read()
     with a_backend(s3).lock("run", "reconciler apply", 0) as writer:
         writer.discard()
     assert a_backend(s3).read() is None
+
+
+def test_a_state_that_is_changed_by_hand_under_a_writer_is_replaced_on_purpose(s3: S3Place) -> None:
+    with a_backend(s3).lock("run", "reconciler apply", 0) as writer:
+        s3.put(dump(a_state(9, "by-hand")))
+        with pytest.raises(Unusable):
+            writer.save(a_state(2, "second"))
+        writer.replace(a_state(10, "third"))
+        assert a_backend(s3).read() == writer.read() == a_state(10, "third")
+
+
+def test_a_later_state_that_is_put_there_by_hand_is_refused(s3: S3Place) -> None:
+    s3.put(dump(a_state(2, "by-hand")))
+    with pytest.raises(Unusable, match=r"not what was saved here last. .* Serial 1 is kept"):
+        a_backend(s3).read()
+
+
+def test_what_a_run_recorded_outlives_that_its_lock_was_taken_away(s3: S3Place) -> None:
+    with a_backend(s3).lock("run", "reconciler apply", 0) as writer:
+        writer.journal(a_state(1, "first"), [an_entry("a")])
+        a_backend(s3).unlock("run")
+    assert a_backend(s3).read() == a_state(2, "first", "a")
+
+
+def test_a_record_that_appears_from_an_earlier_run_is_not_passed_over(s3: S3Place) -> None:
+    with a_backend(s3).lock("run", "reconciler apply", 0) as writer:
+        of_the_first = obstore.get(s3.store, f"{KEY}.journal/{1:012d}").bytes()
+        obstore.put(s3.store, f"{KEY}.journal/{2:012d}", of_the_first)
+        with pytest.raises(Lost):
+            writer.journal(a_state(1, "first"), [an_entry("a")])
 
 
 def test_every_flipped_bit_of_what_lies_there_is_found() -> None:
@@ -410,6 +455,8 @@ def test_a_state_that_is_changed_by_hand_under_a_writer_is_not_overwritten(s3: S
         s3.put(by_hand)
         with pytest.raises(Unusable, match="changed by hand while a run was saving"):
             writer.save(a_state(2, "second"))
+        with pytest.raises(Unusable, match="a save of this run did not end"):
+            writer.journal(a_state(2, "second"), [an_entry("third")])
     with pytest.raises(Unusable, match="changed by hand"):
         a_backend(s3).read()
     assert s3.copy() == by_hand
@@ -487,7 +534,9 @@ def test_without_the_library_it_is_said_how_to_get_it(
 ) -> None:
     monkeypatch.delitem(sys.modules, objects_module.__name__)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(ValueError, match=r"needs more packages: pip install 'reconciler\[objectstore\]'"):
+    with pytest.raises(
+        ValueError, match=r"needs more packages: pip install 'reconciler\[objectstore\]'"
+    ):
         open_backend("s3://bucket/key", tmp_path, {})
 
 

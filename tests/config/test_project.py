@@ -298,3 +298,32 @@ def test_a_project_without_a_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Invalid) as caught:
         open_project(tmp_path, {})
     assert "reconciler init" in caught.value.diagnostics[0].detail
+
+
+@pytest.mark.parametrize(
+    ("file", "pinned", "expected"),
+    [
+        ("", None, "state/reconciler.state.json"),
+        ("state: https://state.example.com/a\n", None, "https://state.example.com/a"),
+        ("", "https://state.example.com/a", "https://state.example.com/a"),
+        ("state: a.json\n", "a.json", "a.json"),
+    ],
+)
+def test_state_is_where_the_file_or_the_environment_says(
+    tmp_path: Path, file: str, pinned: str | None, expected: str
+) -> None:
+    (tmp_path / "reconciler.yaml").write_text(f"version: 1\n{file}")
+    environment = {"RECONCILER_STATE": pinned} if pinned else {}
+    assert open_project(tmp_path, environment).state == expected
+
+
+def test_a_file_can_not_send_state_and_its_password_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "reconciler.yaml").write_text(
+        "version: 1\nstate: https://u:p@elsewhere.example.com/a\n"
+    )
+    project = open_project(tmp_path, {"RECONCILER_STATE": "https://state.example.com/a"})
+    with pytest.raises(
+        HostMismatch, match=r"reconciler\.yaml:2:8: state is https://elsewhere"
+    ) as caught:
+        _ = project.state
+    assert "u:p" not in str(caught.value)

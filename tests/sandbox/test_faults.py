@@ -74,7 +74,7 @@ def test_paths_are_globs_or_regular_expressions() -> None:
     ):
         faults = Faults((Fault(path=path, times=None),))
         paths = ("/accounts", "/accounts/a", "/accounts/a/reseller")
-        assert sum(len(faults.struck("GET", each)) for each in paths) == hits
+        assert sum(len(faults.struck("GET", each, 0)) for each in paths) == hits
 
 
 def test_a_proxys_page_is_html(open_sandbox: OpenSandbox) -> None:

@@ -1,0 +1,77 @@
+"""Ends in good order: at a signal, and when nobody reads the output any more."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from _typeshed import ReadableBuffer
+
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal came before anything was written, or after all of it: there is nothing to finish."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let each signal that ends a program do so as an exception: locks are let go on the way.
+
+    While operations run, `execute` takes the signals itself. One that was to be ignored, as under
+    nohup, stays so.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    caught = []
+    try:
+        for number in _ENDING:
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:
+                signal.signal(number, end)
+                caught.append((number, before))
+    except ValueError:  # not in the main thread
+        caught.clear()
+    try:
+        yield
+    finally:
+        for number, before in caught:
+            signal.signal(number, before)
+
+
+class _Forgiving(io.FileIO):
+    """Takes what it can't pass on, once nobody reads at the other end."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write, or let it be."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def forgiving(stream: TextIO | None) -> TextIO:
+    """The same stream, but `| head` does not break it: a run and its exit status go on as they would."""
+    if stream is None:  # it was closed before the program began
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - as long as the program
+    raw = _Forgiving(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream is sys.stderr or stream.isatty(),
+    )

@@ -1,0 +1,204 @@
+"""Creates: each account once, whatever becomes of the answer.
+
+A create is in state as an intent before it is sent, and is never repeated blindly: after an
+unclear answer the account is looked for.
+
+Source: docs/platform.md 3.4, 6.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from reconciler.api.client import SLOW, malformed
+from reconciler.api.errors import ApiError, NotSent, Refused, Unclear
+from reconciler.api.refresh import descendants, parent_of, read_account
+from reconciler.api.search import look_for
+from reconciler.core.account import normal_realm
+from reconciler.core.recovery import first_record, fits
+from reconciler.core.state import Entry, Intent
+from reconciler.core.values import AccountId, account_id, value_at
+from reconciler.writes import TRIES, Failed, pause, reveal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from reconciler.api.client import Answer
+    from reconciler.core.graph import Operation
+    from reconciler.core.live import LiveAccount, Row
+    from reconciler.core.outcome import Result
+    from reconciler.writes import Writes
+
+log = logging.getLogger("reconciler")
+
+LAG: Final = 1.0
+"""Seconds until a list is asked again for accounts that it may not show yet."""
+
+
+class Creates:
+    """The creates of a run. By number of operation, `sent`: all; `refused`: those that were."""
+
+    def __init__(self, writes: Writes) -> None:
+        self.writes = writes
+        self.sent: dict[int, Intent] = {}
+        self.refused: set[int] = set()
+
+    async def make(self, operation: Operation) -> LiveAccount:
+        """Create the account; as it is then. Raises: ApiError, Doubtful, Failed."""
+        intent = self._intent(operation)
+        self.sent[operation.n] = intent
+        await self.writes.recorder.durable(Entry("intend", operation.key, intent=intent))
+        created = await self._created(operation, intent)
+        self.writes.ids[operation.ident] = created
+        live = await self._appeared(operation, created)
+        return replace(live, parent_id=intent.parent_id)
+
+    def _intent(self, operation: Operation) -> Intent:
+        """What is to be known of a create before it is sent."""
+        body = reveal(operation.body)
+        realm, name = (value_at(body, ("data", field)) for field in ("realm", "name"))
+        return Intent(
+            key=operation.key,
+            parent_id=account_id(self.writes.path(operation).partition("?")[0].rsplit("/", 1)[1]),
+            name=str(name),
+            realm=realm if isinstance(realm, str) else None,
+            since=self.writes.client.server_time,
+            body_digest=hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+            run=self.writes.run,
+        )
+
+    async def _created(self, operation: Operation, intent: Intent) -> AccountId:
+        """Send the create until there is one account of it, and never two.
+
+        Raises: ApiError, Doubtful. The intent stays open where it may have been made.
+        """
+        unclear = False
+        for attempt in range(1, TRIES + 1):
+            try:
+                return self._new_id(
+                    await self.writes.send(operation, timeout=max(SLOW, self.writes.client.timeout))
+                )
+            except (Refused, NotSent) as error:
+                if isinstance(error, NotSent) and not unclear:
+                    self.writes.recorder.add(Entry("settle", operation.key))  # nothing was made
+                    del self.sent[operation.n]
+                    raise
+                failure: ApiError = error
+                self.refused |= {operation.n} if isinstance(error, Refused) else set()
+            except Unclear as error:
+                failure, unclear = error, True
+            if unclear:
+                found = await look_for(
+                    self.writes.client, self.writes.plan.root, intent, self._known()
+                )
+                if found is not None:
+                    return found.id
+            if not isinstance(failure, Unclear) or attempt == TRIES:
+                raise failure
+        raise AssertionError("unreachable")
+
+    def _new_id(self, answer: Answer) -> AccountId:
+        """The id of the account that a create made. Raises: Unclear if it is none, or an old one."""
+        try:
+            created = account_id(answer.document.get("id"))
+        except ValueError as error:
+            raise malformed(answer, "a create without an id in its answer", method="PUT") from error
+        if created in self._known():
+            what = f"a create that answered with {created}, which was there before"
+            raise malformed(answer, what, method="PUT")
+        return created
+
+    def _known(self) -> frozenset[AccountId]:
+        """The accounts that were there before this run, or were made by it."""
+        return self.writes.plan.before | frozenset(self.writes.ids.values())
+
+    async def _appeared(self, operation: Operation, created: AccountId) -> LiveAccount:
+        """The new account, read by its id; another node may need a moment to see it."""
+        for attempt in range(1, TRIES + 1):
+            live = await self.writes.read(operation.key, created)
+            if live is not None:
+                return live
+            await pause(attempt)
+        raise Failed(
+            f"the platform says that it made {created}, but that can't be read. Apply again later."
+        )
+
+    async def review(self, results: Sequence[Result]) -> list[Result]:
+        """Results of creates that turn out otherwise by the list of accounts: one for all of them.
+
+        A gateway may take one path for another, so a new account may stand where it should not;
+        and a create that was refused may have been carried out all the same.
+        """
+        creates = [result for result in results if result.n in self.sent]
+        if not creates:
+            return []
+        try:
+            rows = await descendants(self.writes.client, self.writes.plan.root)
+            if any(result.id not in rows for result in creates):
+                await asyncio.sleep(LAG)
+                rows = await descendants(self.writes.client, self.writes.plan.root)
+            strangers = _strangers(rows.values(), self._known())
+            found = [
+                await self._misplaced(result, rows)
+                if result.id is not None
+                else await self._made_all_the_same(result, strangers)
+                for result in creates
+            ]
+        except ApiError as error:
+            log.warning("where new accounts stand is not known; the next plan finds out: %s", error)
+            return []
+        return [result for result in found if result is not None]
+
+    async def _misplaced(self, result: Result, rows: Mapping[AccountId, Row]) -> Result | None:
+        """Whether a new account stands elsewhere. It is recorded there, and never deleted for it."""
+        intent, row = self.sent[result.n or 0], rows.get(result.id or AccountId(""))
+        if result.id is None or (row is not None and row.parent_id == intent.parent_id):
+            return None
+        parent = await parent_of(self.writes.client, result.id)
+        record = self.writes.records.get(result.key)
+        if parent is None or parent == intent.parent_id or record is None:
+            return None
+        self.writes.recorder.add(Entry("record", result.key, replace(record, parent_id=parent)))
+        error = (
+            f"it was created as {result.id}, but stands below {parent}, not below {intent.parent_id}."
+            " Nothing was deleted: the next plan moves it."
+        )
+        return replace(result, status="failed", error=error)
+
+    async def _made_all_the_same(
+        self, result: Result, strangers: Mapping[str, list[AccountId]]
+    ) -> Result | None:
+        """Whether a create that failed left an account behind; if surely not, nothing is open."""
+        intent = self.sent[result.n or 0]
+        ids = strangers.get(_mark(intent.realm, intent.parent_id, intent.name), [])
+        read = [await read_account(self.writes.client, current, {}) for current in ids]
+        found = [account for account in read if account is not None]
+        if len(found) == 1 and fits(intent, found[0]):
+            record = first_record(found[0], intent.parent_id)
+            self.writes.recorder.add(Entry("record", result.key, record))
+            error = f"{result.error} Yet it was created, as {record.id}, and is in state now: apply again."
+            return replace(result, id=record.id, error=error)
+        if not found and result.n in self.refused:
+            self.writes.recorder.add(Entry("settle", result.key))
+        return None
+
+
+def _strangers(rows: Iterable[Row], known: frozenset[AccountId]) -> dict[str, list[AccountId]]:
+    """The accounts that were not known before, by realm, and by parent and name."""
+    found: dict[str, list[AccountId]] = {}
+    for row in rows:
+        if row.id not in known:
+            for realm in (row.realm, None):
+                found.setdefault(_mark(realm, row.parent_id, row.name), []).append(row.id)
+    return found
+
+
+def _mark(realm: str | None, parent: AccountId, name: str) -> str:
+    """By what an account is recognised: its realm; without one, its place and name."""
+    return f"name {parent} {name}" if realm is None else f"realm {normal_realm(realm)}"
