@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from chaos import invariants
-from chaos.places import Place
 from chaos.scenarios import CANARY
 from chaos.world import served
 from reconciler.sandbox.options import SandboxOptions
@@ -29,6 +28,7 @@ from reconciler.sandbox.options import SandboxOptions
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from chaos.places import Place
     from chaos.scenarios import Scenario
     from chaos.world import World
     from reconciler.backends.backend import Backend
@@ -61,6 +61,7 @@ class Runner:
         self.output = scratch / "output"
         self._number = 0
         self._name = uuid4().hex
+        os.environ.update(place.environment)  # libraries look for credentials there
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.zygote"],
             env={**os.environ, "LD_PRELOAD": str(tripwire)},

@@ -7,7 +7,6 @@ the accounts of strangers are as they were.
 from __future__ import annotations
 
 import contextlib
-import random
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,6 +24,8 @@ from reconciler.sandbox.faults import parse_faults
 from reconciler.sandbox.options import ROOT_ID, SandboxOptions
 
 if TYPE_CHECKING:
+    import random
+
     from reconciler.core.values import JsonObject, JsonValue
 
 KEYS: Final = tuple("abcdef")

