@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test race demo bench golden lock clean
+.PHONY: chaos help setup check test race demo bench golden lock clean
 bin := .venv/bin
 
 help: ## list the targets
@@ -25,6 +25,9 @@ demo: setup ## the main job on the embedded sandbox
 
 bench: setup ## measure plan and apply beside the floor
 	$(bin)/python benchmarks/run.py
+
+chaos: setup ## kill the tool everywhere, bad days, planted bugs; figures into docs/reliability.md
+	$(bin)/python -m chaos --write
 
 golden: setup ## rewrite the golden plans and the list of fields; read the diff
 	$(bin)/pytest -q tests/golden tests/test_docs.py --rewrite-golden
