@@ -26,8 +26,8 @@ demo: setup ## the main job on the embedded sandbox
 bench: setup ## measure plan and apply beside the floor
 	$(bin)/python benchmarks/run.py
 
-golden: setup ## rewrite the golden plans; read the diff
-	$(bin)/pytest -q tests/golden --rewrite-golden
+golden: setup ## rewrite the golden plans and the list of fields; read the diff
+	$(bin)/pytest -q tests/golden tests/test_docs.py --rewrite-golden
 
 lock: setup ## pin the newest versions, with hashes
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock --upgrade

@@ -1,8 +1,9 @@
 """How long a state takes to load and to save, and what an apply of one account writes before that.
 
-`python benchmarks/state.py [ACCOUNTS]`; under a key if RECONCILER_STATE_KEY is set. The state is that
-of the project that `projects.py` makes, everything applied. A process that has done nothing before
-is timed; the collector is off, as it is in the tool.
+`python benchmarks/state.py [ACCOUNTS] [--state URL]`; under a key if RECONCILER_STATE_KEY is set. The
+state is that of the project that `projects.py` makes, everything applied; it is kept in a new file, or
+at a URL where there is none yet. A process that has done nothing before is timed; the collector is
+off, as it is in the tool.
 """
 
 from __future__ import annotations
@@ -72,15 +73,16 @@ def timed(what: str, step: Callable[[], Result]) -> Result:
     return result
 
 
-def make(directory: Path, count: int) -> None:
+def make(directory: Path, named: str, count: int) -> None:
     """Save the state to measure."""
-    with place(directory).lock("run-1", "benchmark", 0) as writer:
-        writer.save(a_state(count))
+    state = a_state(count)
+    with place(directory, named).lock("run-1", "benchmark", 0) as writer:
+        timed(f"save all of {count:,} accounts", lambda: writer.save(state))
 
 
-def measure(directory: Path) -> None:
+def measure(directory: Path, named: str) -> None:
     """An apply of one account, without its platform."""
-    with place(directory).lock("run-2", "benchmark", 0) as writer:
+    with place(directory, named).lock("run-2", "benchmark", 0) as writer:
         state = timed("load", writer.read)
         assert state is not None  # noqa: S101 - it was saved a moment ago
         key, record = next(iter(state.accounts.items()))
@@ -88,17 +90,18 @@ def measure(directory: Path) -> None:
         before = size(directory)
         writer.journal(state, [])
         timed("record one account", lambda: writer.journal(state, [entry]))
-        print(f"{'written until then':<40} {size(directory) - before} bytes")
+        if before:
+            print(f"{'written until then':<40} {size(directory) - before} bytes")
         timed("save", lambda: writer.save(fold(state, [entry])))
 
 
-def place(directory: Path) -> Backend:
+def place(directory: Path, named: str) -> Backend:
     """Where it is kept."""
-    return open_backend("s.json", directory, os.environ)
+    return open_backend(named, directory, os.environ)
 
 
 def size(directory: Path) -> int:
-    """Bytes in all files."""
+    """Bytes in all files, if it is kept in files."""
     return sum(path.stat().st_size for path in directory.iterdir())
 
 
@@ -107,16 +110,18 @@ def main() -> None:
     gc.disable()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("accounts", type=int, nargs="?", default=100_000)
+    parser.add_argument("--state", default="s.json", metavar="URL")
     parser.add_argument("--of", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.of:
-        measure(arguments.of)
+        measure(arguments.of, arguments.state)
         return
     with tempfile.TemporaryDirectory() as directory:
-        make(Path(directory), arguments.accounts)
-        megabytes = (Path(directory) / "s.json").stat().st_size / 1e6
-        print(f"{arguments.accounts:,} accounts, {megabytes:.0f} MB", flush=True)
-        subprocess.run([sys.executable, __file__, "--of", directory], check=True)
+        make(Path(directory), arguments.state, arguments.accounts)
+        if megabytes := size(Path(directory)) / 1e6:
+            print(f"{megabytes:.0f} MB", flush=True)
+        again = [sys.executable, __file__, "--state", arguments.state, "--of", directory]
+        subprocess.run(again, check=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _HEAD: Final = 30
 _TAIL: Final = 6
+_SCHEMA: Final = "reconciler.schema.json"
 _KEY: Final = "acme-east"
 """The account that the demonstration changes behind Git's back."""
 
@@ -51,6 +52,22 @@ def copy_example(name: str, directory: Path) -> list[Path]:
         shutil.copyfile(path, target)
         written.append(target)
     return written
+
+
+def new_project(directory: Path) -> list[Path]:
+    """Make a small project, with the JSON Schema that the first lines of its files name.
+
+    Returns what was written. Raises: Occupied, OSError.
+    """
+    from reconciler.config.schema import file_schema
+    from reconciler.render.jsondoc import dumps
+
+    written = copy_example("quickstart", directory)
+    schema = directory / _SCHEMA
+    if not schema.exists():
+        schema.write_text(dumps(file_schema()), encoding="utf-8")
+        written.append(schema)
+    return sorted(written)
 
 
 def demo(run: Callable[[Sequence[str]], int], keep: Path | None) -> int:

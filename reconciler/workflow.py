@@ -33,7 +33,7 @@ from reconciler.core.live import remembered
 from reconciler.core.plan import Change, Plan, Refusal, compute, lacking, touched, unread
 from reconciler.core.recovery import candidates, first_record, settle
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
-from reconciler.core.shapes import nearest
+from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
 from reconciler.core.validate import validate
 from reconciler.core.values import (
@@ -106,11 +106,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What was changed outside since the last apply: accounts by key, `fields` in each."""
+    """What was changed outside since the last apply: accounts by key, `fields` in each.
+
+    `unchanged`: the other accounts that were looked at.
+    """
 
     state: State
     changes: tuple[Change, ...]
-    unchanged: int
+    unchanged: tuple[Key, ...]
 
 
 class Unknown(Exception):
@@ -122,14 +125,15 @@ def check(project: Project, options: Options) -> Configuration:
     if project.settings.url:
         _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
-    diagnostics += validate(configuration, frozenset(zoneinfo.available_timezones()))
+    zones = frozenset(zoneinfo.available_timezones())
+    diagnostics = folded([*diagnostics, *validate(configuration, zones)])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise Invalid(diagnostics)
     unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
     if unknown:
         named = ", ".join(address(key) for key in sorted(unknown))
         raise Unknown(f"{named}: not declared. --target takes accounts.KEY.")
-    return replace(configuration, warnings=tuple(sorted(diagnostics, key=Diagnostic.sort_key)))
+    return replace(configuration, warnings=tuple(diagnostics))
 
 
 def resolve(project: Project, options: Options, key: Key) -> tuple[Configuration, Declared]:
@@ -322,9 +326,9 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     async with connected(project) as client:
         live = await _look(project, configuration, state, client, progress)
     keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
-    changes = [_drifted(key, configuration, state, live) for key in keys]
-    found = tuple(change for change in changes if change is not None)
-    return Drift(state, found, len(keys) - len(found))
+    changes = {key: _drifted(key, configuration, state, live) for key in keys}
+    found = tuple(change for change in changes.values() if change is not None)
+    return Drift(state, found, tuple(key for key in keys if changes[key] is None))
 
 
 def _drifted(key: Key, configuration: Configuration, state: State, live: Live) -> Change | None:
@@ -370,7 +374,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         async with connected(project) as client:
             root = await _root(project, client)
             state = writer.read() or _first_state(project, root)
-            _check_identity(project, state, root)
+            check_identity(project, state, root)
             live = await refresh(client, root, [wanted], 1, _silent)
         taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
         if taken is not None:
@@ -391,7 +395,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
 def backend(project: Project) -> Backend:
     """Where the project's state is kept. Raises: Invalid."""
     try:
-        return open_backend(project.settings.state, project.directory, project.environment)
+        return open_backend(project.state, project.directory, project.environment)
     except ValueError as error:
         found = Diagnostic("error", "A wrong place for state", f"{error}.", path="state")
         raise Invalid([found]) from error
@@ -408,7 +412,7 @@ def _no_state(project: Project) -> State:
     return State("", 0, f"reconciler {__version__}", project.url, AccountId(""), "", {})
 
 
-def _check_identity(project: Project, state: State, root: AccountId) -> None:
+def check_identity(project: Project, state: State, root: AccountId) -> None:
     """Raises: Unusable if the state is about another platform or another root account."""
     if state.api_url != project.url:
         raise Unusable(f"the state is about {state.api_url}, but the project names {project.url}")
@@ -515,7 +519,7 @@ async def _found(
     """
     concurrency = project.settings.concurrency
     root = await _root(project, client)
-    _check_identity(project, state, root)
+    check_identity(project, state, root)
     with _addressed(state):
         live = await refresh(client, root, sorted(ids), concurrency, progress)
         for pause in _LIST_AGAIN if patient else ():

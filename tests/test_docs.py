@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args, get_origin
 
 import pytest
+from annotated_types import Ge, Le
 from pydantic import BaseModel
 
 from reconciler.config.project import open_project
+from reconciler.core import account
 from reconciler.core.account import Account
-from reconciler.core.shapes import AccountShape, ProjectShape
+from reconciler.core.shapes import (
+    AccountsFromShape,
+    AccountShape,
+    ApiShape,
+    IncludedShape,
+    LifecycleShape,
+    MovedShape,
+    ProjectShape,
+    RemovedShape,
+    SafetyShape,
+    VariableShape,
+)
 from reconciler.workflow import Options, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pydantic.fields import FieldInfo
+
 ROOT: Final = Path(__file__).parent.parent
 DOCS: Final = ROOT / "docs"
+CONFIGURATION: Final = DOCS / "configuration.md"
 MODULES: Final = sorted((ROOT / "reconciler").rglob("*.py"))
 PAGES: Final = sorted([*DOCS.glob("*.md"), *(ROOT / "examples").glob("*/README.md")])
 
@@ -75,7 +92,6 @@ def _held(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 CITED: Final = sorted({(page, part) for module in MODULES for page, part in citations(module)})
-SHAPED: Final = sorted({*fields(ProjectShape), *fields(AccountShape)})
 RULES: Final = sorted(
     {rule for module in MODULES for rule in _RULE.findall(module.read_text(encoding="utf-8"))}
 )
@@ -98,15 +114,178 @@ def test_what_the_code_cites_is_there(page: str, part: str) -> None:
     assert not part or part in sections(path)
 
 
-@pytest.mark.parametrize(("shape", "name"), SHAPED)
-def test_each_key_of_the_files_is_explained(shape: str, name: str) -> None:
-    assert f"`{name}`" in (DOCS / "configuration.md").read_text(encoding="utf-8"), shape
+# --- configuration.md and the models -----------------------------------------------------------
+
+SHAPES: Final[dict[str, type[BaseModel]]] = {
+    "key of `reconciler.yaml`": ProjectShape,
+    "key of `api`": ApiShape,
+    "key of `safety`": SafetyShape,
+    "key of a variable": VariableShape,
+    "key of a block": AccountShape,
+    "key of `lifecycle`": LifecycleShape,
+    "key of `accounts_from`": AccountsFromShape,
+    "key of `moved`": MovedShape,
+    "key of `removed`": RemovedShape,
+}
+"""What the first cell of a table's head in configuration.md is, and the shape that it explains."""
+
+_TABLE = re.compile(r"^\| (?P<head>.+?) \|.*\n\|[-|]+\n(?P<rows>(?:\|.*\n)+)", re.MULTILINE)
+_CELL = re.compile(r"(?<!\\) ?\| ?")
 
 
-@pytest.mark.parametrize("page", ["configuration", "platform"])
+def tables() -> dict[str, list[tuple[list[str], str, str | None]]]:
+    """Of configuration.md, by the first cell of the head: keys, what, default if that is told."""
+    found = {}
+    for table in _TABLE.finditer(CONFIGURATION.read_text(encoding="utf-8")):
+        cells = [_CELL.split(row.strip("|")) for row in table["rows"].splitlines()]
+        found[table["head"]] = [
+            (re.findall(r"`(\w+)`", names), what, default[0].strip() if default else None)
+            for names, what, *default in cells
+        ]
+    return found
+
+
+def test_the_table_of_a_shape_has_its_keys_and_no_others() -> None:
+    found = tables()
+    for head, shape in SHAPES.items():
+        keys = [info.alias or name for name, info in shape.model_fields.items()]
+        explained = [key for names, _, _ in found[head] for key in names]
+        assert sorted(explained) == sorted(keys), head
+
+
+def test_each_shape_of_the_files_has_a_table() -> None:
+    below = {shape for shape, _ in (*fields(ProjectShape), *fields(IncludedShape))}
+    covered = {shape.__name__ for shape in SHAPES.values()}
+    assert below - covered == {"BlockShape", "IncludedShape"}  # an account's, the project's: less
+
+
+def test_tables_tell_the_defaults_and_limits_of_the_shapes() -> None:
+    found = tables()
+    for head, shape in SHAPES.items():
+        rows = {key: (what, default) for keys, what, default in found[head] for key in keys}
+        for name, info in shape.model_fields.items():
+            what, told = rows[info.alias or name]
+            if told is not None:
+                assert default_of(info) in (told, None), (head, name)
+            for limit in limits(info):
+                assert limit in what, (head, name)
+
+
+def default_of(info: FieldInfo) -> str | None:
+    """What stands in the column of defaults; None if no constant does."""
+    if isinstance(info.default, bool | int | str) and info.default != "":
+        return f"`{str(info.default).lower() if isinstance(info.default, bool) else info.default}`"
+    return None
+
+
+def limits(info: FieldInfo) -> Iterator[str]:
+    """What the text about a key must say of its values."""
+    bounds = {type(limit): limit for limit in info.metadata}
+    least, most = bounds.get(Ge), bounds.get(Le)
+    if least and most:
+        yield f"{least.ge} to {most.le}" if least.ge != most.le else f"`{least.ge}`"
+    if get_origin(info.annotation) is Literal:
+        yield from (f"`{value}`" for value in get_args(info.annotation))
+
+
+def test_the_overview_of_settings_has_each_field_and_no_others() -> None:
+    explained = [field for names, _, _ in tables()["field of `settings`"] for field in names]
+    assert sorted(explained) == sorted(Account.model_fields)
+
+
 @pytest.mark.parametrize("name", Account.model_fields)
-def test_each_field_of_an_account_is_explained(page: str, name: str) -> None:
-    assert f"`{name}`" in (DOCS / f"{page}.md").read_text(encoding="utf-8")
+def test_each_field_of_an_account_is_explained(name: str) -> None:
+    assert f"`{name}`" in (DOCS / "platform.md").read_text(encoding="utf-8")
+
+
+def test_the_list_of_all_fields_is_what_the_models_say(pytestconfig: pytest.Config) -> None:
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    head, begin, rest = text.partition("<!-- fields -->\n")
+    _, end, tail = rest.partition("<!-- end of fields -->\n")
+    assert begin
+    assert end
+    expected = head + begin + all_fields() + end + tail
+    if pytestconfig.getoption("--rewrite-golden"):
+        CONFIGURATION.write_text(expected, encoding="utf-8")
+        text = expected
+    assert text == expected, "`make golden` rewrites it"
+
+
+# --- the list of all fields -------------------------------------------------------------------
+
+Schema: TypeAlias = dict[str, Any]
+SETTINGS: Final[Schema] = {**account.json_schema([])}
+
+
+def all_fields() -> str:
+    """Each field of `settings` that holds no others, then those of the data of metaflow modules."""
+    lines = ["| field of an account | value | what |", "|---|---|---|"]
+    lines += [f"| `{path}` | {kind} | {what} |" for path, kind, what in leaves(SETTINGS, "")]
+    lines += ["", "| field of a module's `data` | value | what |", "|---|---|---|"]
+    for module, model in account.MODULES.items():
+        rows = [*leaves(SETTINGS["$defs"][model.__name__], f"{module}.")]
+        lines += [f"| `{path}` | {kind} | {what} |" for path, kind, what in rows]
+        lines += [] if rows else [f"| `{module}` | no data | |"]
+    return "\n".join(lines) + "\n"
+
+
+def leaves(schema: Schema, path: str) -> Iterator[tuple[str, str, str]]:
+    """(path, value, what) of each field below; objects that are alike stand side by side."""
+    for names, inner in side_by_side(schema):
+        name = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
+        must = "; required" if names[0] in schema.get("required", []) else ""
+        yield from below(inner, path + name, must)
+    if schema.get("properties") and isinstance(others := schema["additionalProperties"], dict):
+        yield from below(others, f"{path}*", "")
+
+
+def below(schema: Schema, path: str, must: str) -> Iterator[tuple[str, str, str]]:
+    found = target(schema)
+    others = found.get("additionalProperties")
+    if "properties" in found:
+        yield from leaves(found, f"{path}.")
+    elif isinstance(others, dict) and not path.endswith(".children"):
+        yield from below(others, f"{path}.*", must)
+    else:
+        yield path, kind_of(found) + must, schema["description"].replace("|", "\\|")
+
+
+def side_by_side(schema: Schema) -> Iterator[tuple[list[str], Schema]]:
+    """The fields of an object; those that hold the same object together."""
+    groups: dict[str, list[str]] = {}
+    for name, inner in schema.get("properties", {}).items():
+        found = target(inner)
+        alike = json.dumps(found) if found.get("type") == "object" else name
+        groups.setdefault(alike, []).append(name)
+    for names in groups.values():
+        yield names, schema["properties"][names[0]]
+
+
+def target(schema: Schema) -> Schema:
+    """The first form of a value that is not null, without references."""
+    if "$ref" in schema:
+        return target(SETTINGS["$defs"][schema["$ref"].rpartition("/")[2]])
+    forms = schema.get("anyOf") or schema.get("oneOf")
+    return target(forms[0]) if forms else schema
+
+
+def kind_of(schema: Schema) -> str:
+    """A value in words, with its limits."""
+    if schema.get("enum"):
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "format" in schema:
+        return {"uri": "http or https URL", "regex": "regular expression"}[schema["format"]]
+    if schema["type"] == "array":
+        return f"list: {kind_of(schema['items'])}"
+    kind = str(schema["type"]).replace("string", "text").replace("object", "mapping")
+    low, high, unit = (
+        (schema.get("minLength"), schema.get("maxLength"), " characters")
+        if kind == "text"
+        else (schema.get("minimum"), schema.get("maximum"), "")
+    )
+    if high is None:
+        return kind if low is None else f"{kind}, {low} or more{unit}"
+    return f"{kind}, {f'{low} to' if low else 'at most'} {high}{unit}"
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -85,14 +85,9 @@ def test_installed_elsewhere_it_still_finds_its_examples(tmp_path: Path) -> None
 
 
 def test_what_is_not_there_yet_says_so() -> None:
-    for command in (
-        ["adopt"], ["unlock"], ["graph"], ["schema"], ["state", "pull"],
-    ):  # fmt: skip
-        ran = subprocess.run(
-            [sys.executable, "-m", "reconciler", *command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert ran.returncode == 1
-        assert "not there yet" in ran.stderr
+    ran = subprocess.run(
+        [sys.executable, "-m", "reconciler", "adopt"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "not there yet" in ran.stderr

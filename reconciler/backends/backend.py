@@ -46,11 +46,16 @@ class Holder:
     process: str = ""
 
     def __str__(self) -> str:
-        job = f", {self.job}" if self.job else ""
-        return (
-            f"{self.who} on {self.host} (pid {self.pid}{job}), `{self.command}`, since {self.since},"
-            f" last sign of life {self.heartbeat}"
+        """In words; what is not known is left out."""
+        known = (
+            (self.pid, f"pid {self.pid}"),
+            (self.job, self.job),
+            (self.command, f"`{self.command}`"),
+            (self.since, f"since {self.since}"),
+            (self.heartbeat, f"last sign of life {self.heartbeat}"),
         )
+        place = f"{self.who or 'somebody'} on {self.host or 'an unknown host'}"
+        return ", ".join([place, *(text for value, text in known if value)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,14 @@ class Locked(Exception):
     """Somebody else holds the lock."""
 
     def __init__(self, holder: Holder | None) -> None:
+        dead = (
+            "a run that died is taken over by itself"
+            if holder is None or holder.heartbeat
+            else "whether that run is alive can't be seen at this place"
+        )
         super().__init__(
-            f"The state is locked by {holder or 'another run'}. Wait for it by --lock-timeout 5m; a run that"
-            " died is taken over by itself. `reconciler unlock` takes the lock from one that hangs."
+            f"The state is locked by {holder or 'another run'}. Wait for it by --lock-timeout 5m; {dead}."
+            " `reconciler unlock` takes the lock from one that hangs."
         )
         self.holder = holder
 
@@ -173,8 +183,24 @@ def open_backend(
         try:
             from reconciler.backends.postgres import PostgresBackend
         except ImportError as error:
-            raise ValueError(
-                "state in PostgreSQL needs more packages: pip install 'reconciler[postgres]'"
-            ) from error
+            raise ValueError(_extra(scheme, "postgres")) from error
         return PostgresBackend(named, environment, codec, timing)
-    raise ValueError(f"{scheme}:// is not supported; give a path, or postgresql://")
+    if scheme in ("s3", "gs", "az"):
+        try:
+            from reconciler.backends.objects import open_objects
+            from reconciler.backends.objectstore import ObjectStoreBackend
+        except ImportError as error:
+            raise ValueError(_extra(scheme, "objectstore")) from error
+        return ObjectStoreBackend(*open_objects(named, environment), codec, timing)
+    if scheme in ("http", "https"):
+        from reconciler.backends.state_server import address_of
+        from reconciler.backends.terraform_http import TerraformHttpBackend
+
+        address = address_of(named, environment)
+        return TerraformHttpBackend(address, directory / ".reconciler", codec, timing)
+    known = "a path, s3://, gs://, az://, postgresql:// or https://"
+    raise ValueError(f"{scheme}:// is not supported; give {known}")
+
+
+def _extra(scheme: str, extra: str) -> str:
+    return f"{scheme}:// needs more packages: pip install 'reconciler[{extra}]'"

@@ -1,9 +1,9 @@
 """State in PostgreSQL: one database for the states of many projects, each by its name.
 
 A lock is a row with the holder, a fence and a sign of life, all judged by the server's clock. Every
-write is one transaction that begins with that row: it finds out there whether the fence is still
-its own, and keeps everybody else away until it has ended. A connection that was lost is made again,
-and if the answer to a write was lost with it, the row says whether it was done.
+write is one transaction that takes that row before it ends: it finds out there whether the fence is
+still its own, and keeps everybody else away. A connection that was lost is made again, and if the
+answer to a write was lost with it, the row says whether it was done.
 
 Source: docs/state.md, "PostgreSQL".
 """
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from typing import LiteralString
 
     from reconciler.backends.postgres_connection import Connection
+    from reconciler.backends.postgres_tables import Changes
+
+    Work = Callable[[Connection, Noted], Noted]
+    Send = Callable[[Connection], None]
 
 T = TypeVar("T")
 
@@ -96,6 +100,14 @@ class PostgresBackend:
             return self._tables.generation(connection, serial)
 
 
+class _Done(Exception):
+    """A write was done before, and only the answer was lost: what was sent again is taken back."""
+
+
+def _nothing(_: Connection) -> None:
+    """Nothing large is to be sent."""
+
+
 class _Lock:
     """The lock as its holder has it, and the connection by which it is held and written."""
 
@@ -147,39 +159,45 @@ class _Lock:
             return self._me
 
         with self.database.telling(Unwritable):
-            return self._repeat(take, self._timing.lease)
+            try:
+                return self._repeat(take, self._timing.lease)
+            except psycopg.errors.LockNotAvailable:  # in a write that takes longer than a lease
+                return self._repeat(self.tables.holder, self._timing.lease)
 
     def read(self) -> Found:
         """What is there. Raises: Unusable."""
         with self.database.telling(Unusable):
             return self._repeat(self.tables.find, self._timing.lease, READ)
 
-    def write(self, work: Callable[[Connection, Noted], Noted]) -> None:
-        """Do `work`, if the lock is still held, wholly and durably or not at all.
+    def write(self, work: Work, send: Send = _nothing) -> None:
+        """Do `send` and `work`, if the lock is still held: wholly and durably, or not at all.
 
-        It is told what is noted in the row of the lock, and answers what shall be.
-        Raises: Unwritable, Lost.
+        `send` is for what is large: who stands still in the middle of a message to the server can't
+        be thrown out, so the row of the lock must still be free then. `work` is told what is noted
+        in that row, and answers what shall be. Raises: Unwritable, Lost.
         """
-        self._write(work, self._timing.lease)
+        self._write(work, send, self._timing.lease)
 
-    def _write(self, work: Callable[[Connection, Noted], Noted], patience: float) -> None:
+    def _write(self, work: Work, send: Send, patience: float) -> None:
         write = uuid4().hex
 
         def once(connection: Connection) -> None:
+            send(connection)
             held = self.tables.hold(connection, self._me.run, self._fence)
             if held is None:
                 raise Lost(_taken(self.tables.holder(connection)))
             written, noted = held
-            if written != write:  # else it was done before, and only the answer was lost
-                self.tables.note(connection, write, work(connection, noted))
+            if written == write:
+                raise _Done
+            self.tables.note(connection, write, work(connection, noted))
 
-        with self.database.telling(Unwritable, _KEPT):
+        with self.database.telling(Unwritable, _KEPT), suppress(_Done):
             self._repeat(once, patience)
 
     def beat(self) -> bool:
         """Give a sign of life; whether the lock is still held. Raises: Unwritable."""
         try:
-            self._write(lambda _, noted: noted, self._timing.poll)
+            self._write(lambda _, noted: noted, _nothing, self._timing.poll)
         except Lost:
             return False
         return True
@@ -272,27 +290,32 @@ class PostgresWriter:
         if known.saved and state == known.state and state.serial == known.saved.state.serial:
             self._lock.write(self._tables.drop_journal)
             return
-        changes = self._tables.changes(known.saved, state)
-
-        def put(connection: Connection, noted: Noted) -> Noted:
-            if known.saved and not noted.is_of(known.saved.state):
-                raise Unusable("somebody else changed it during this run")
-            return self._tables.put(connection, changes)
-
-        self._lock.write(put)
-        self._known = Found(changes.after, state)
+        saved = known.saved
+        self._replace(
+            self._tables.changes(saved, state),
+            lambda noted: saved is None or noted.is_of(saved.state),
+        )
 
     def replace(self, state: State) -> None:
         """Save a state whatever is there. Raises: Unwritable, Lost."""
         self._settle()
-        changes = self._tables.changes(None, state)
+        self._replace(self._tables.changes(None, state), lambda _: True)
 
-        def put(connection: Connection, _: Noted) -> Noted:
-            self._tables.put_away(connection)
-            return self._tables.put(connection, changes)
+    def _replace(self, changes: Changes, fits: Callable[[Noted], bool]) -> None:
+        """Save `changes`, if they fit to what is there."""
+        number = 0
 
-        self._lock.write(put)
-        self._known = Found(changes.after, state)
+        def send(connection: Connection) -> None:
+            nonlocal number
+            number = self._tables.send(connection, changes)
+
+        def put(connection: Connection, noted: Noted) -> Noted:
+            if not fits(noted):
+                raise Unusable("somebody else changed it during this run")
+            return self._tables.put(connection, changes, number)
+
+        self._lock.write(put, send)
+        self._known = Found(changes.after, changes.after.state)
 
     def discard(self) -> None:
         """Begin anew. Raises: Unwritable, Lost."""
@@ -309,5 +332,5 @@ class PostgresWriter:
 
 
 def _taken(holder: Holder | None) -> str:
-    by = f" by {holder}" if holder else ""
-    return f"The lock was lost: it was taken over{by}. Nothing was written since."
+    how = f"it was taken over by {holder}" if holder else "it was taken away"
+    return f"The lock was lost: {how}. Nothing was written since."

@@ -76,11 +76,13 @@ class Database:
 
     @contextmanager
     def transaction(self, connection: Connection, mode: LiteralString) -> Iterator[Connection]:
-        """A transaction. A client that was stopped in it is thrown out, and holds up nobody."""
+        """A transaction. The server ends it for a client that idles in it, or went away."""
         lease = round(1000 * self.lease)
         limits = sql.SQL(
-            "; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock};"
-            " SET LOCAL idle_in_transaction_session_timeout = {idle}"
+            "; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}"
+            "; SET LOCAL idle_in_transaction_session_timeout = {idle}"
+            "; SET LOCAL tcp_keepalives_idle = 10; SET LOCAL tcp_keepalives_interval = 5"
+            "; SET LOCAL tcp_keepalives_count = 2"
         ).format(statement=1000 * _STATEMENT, lock=2 * lease, idle=lease)
         with connection.transaction():
             connection.execute(sql.SQL(mode) + limits)

@@ -22,7 +22,7 @@ import orjson
 
 from reconciler.backends.backend import Generation, Holder
 from reconciler.backends.integrity import DISCARDED, Witness
-from reconciler.core.state import Entry, State, Unusable, fold
+from reconciler.core.state import AccountRecord, Entry, State, Unusable, fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from reconciler.core.values import Key
 
 GENERATIONS: Final = 10
+_AT_ONCE: Final = 2000
+"""Rows that are fetched at once, so that a large state is not in memory as text, too."""
 _TABLES: Final = ["locks", "states", "accounts", "journal"]
 _CREATE: Final = """
 CREATE TABLE reconciler.locks (
@@ -113,12 +115,12 @@ class Noted:
 class Changes:
     """What makes the state `after` of what was saved.
 
-    `contents`: what is to be kept of accounts, by key, where it is another. `ended`: the keys of
-    accounts whose rows are no part of it.
+    `contents`: what is to be kept of accounts, by key, where it is another. `gone`: the keys of
+    accounts that are no more; None for all that are not in `contents`.
     """
 
     contents: Mapping[Key, bytes]
-    ended: list[Key]
+    gone: list[Key] | None
     after: Saved
 
 
@@ -283,21 +285,22 @@ class Tables:
             SELECT key, content FROM reconciler.accounts
             WHERE name = %(name)s AND since <= %(number)s AND (until IS NULL OR until > %(number)s)
         """
-        cursor = connection.cursor(binary=True)
-        contents = cursor.execute(query, {"name": self.name, "number": number}).fetchall()
-        contents.sort()  # quicker than the server
-        digests = {key: _digest(content) for key, content in contents}
-        if len(digests) != len(contents) or _seal(header, digests) != seal:
+        digests: dict[Key, bytes] = {}
+        accounts: dict[Key, AccountRecord] = {}
+        twice = False
+        with connection.cursor("accounts", binary=True) as rows:
+            rows.itersize = _AT_ONCE
+            for key, kept in rows.execute(query, {"name": self.name, "number": number}):
+                twice = twice or key in digests
+                digests[key] = _digest(kept)
+                accounts[key] = self.codec.decode_account(header.lineage, key, kept)
+        if twice or _seal(header, digests) != seal:
             raise Unusable(
                 "rows of reconciler.accounts were changed, removed or added since it was saved. Restore a"
                 " generation (`reconciler state restore`), or a backup of the database"
             )
-        accounts = {
-            key: self.codec.decode_account(header.lineage, key, content)
-            for key, content in contents
-        }
-        encrypted = last is not None and last.encrypted
-        return Saved(replace(header, accounts=accounts), digests, encrypted)
+        state = replace(header, accounts=dict(sorted(accounts.items())))
+        return Saved(state, digests, encrypted=last is not None and last.encrypted)
 
     def _journalled(self, connection: Connection, saved: Saved, noted: Noted) -> list[Entry]:
         """What was recorded since. Raises: Unusable."""
@@ -343,7 +346,7 @@ class Tables:
     # --- writing ---
 
     def changes(self, saved: Saved | None, state: State) -> Changes:
-        """What makes `state` of what was saved. Under a new key, all of it changes."""
+        """What makes `state` of what was saved, if that is known. Under a new key, all changes."""
         old = saved.state.accounts if saved else {}
         same_key = saved and saved.encrypted == self.codec.encrypts and not self.codec.rotates
         contents = {
@@ -351,20 +354,19 @@ class Tables:
             for key, record in state.accounts.items()
             if not same_key or old.get(key) != record
         }
-        ended = [key for key in old if key in contents or key not in state.accounts]
+        gone = [key for key in old if key not in state.accounts] if saved else None
         kept = saved.digests if saved else {}
         digests = {
             key: _digest(contents[key]) if key in contents else kept[key] for key in state.accounts
         }
-        return Changes(contents, ended, Saved(state, digests, self.codec.encrypts))
+        return Changes(contents, gone, Saved(state, digests, self.codec.encrypts))
 
-    def put(self, connection: Connection, changes: Changes) -> Noted:
-        """Replace what was saved, as far as it is another. Answers what is to be noted."""
+    def send(self, connection: Connection, changes: Changes) -> int:
+        """Write what is new, as part of no state yet. Answers the number that the state will have."""
         state = changes.after.state
-        self._supersede(connection)
         query = """
-            INSERT INTO reconciler.states (name, serial, content, seal)
-            VALUES (%(name)s, %(serial)s, %(content)s, %(seal)s) RETURNING number
+            INSERT INTO reconciler.states (name, current, serial, content, seal)
+            VALUES (%(name)s, false, %(serial)s, %(content)s, %(seal)s) RETURNING number
         """
         values = {
             "name": self.name,
@@ -373,31 +375,38 @@ class Tables:
             "seal": _seal(state, changes.after.digests),
         }
         (number,) = _one(connection, query, values)
-        self._end_accounts(connection, changes.ended, number)
-        self._add_accounts(connection, changes.contents, number)
+        rows = "COPY reconciler.accounts (name, key, since, content) FROM STDIN (FORMAT BINARY)"
+        with connection.cursor().copy(rows) as copy:
+            copy.set_types(["text", "text", "int8", "bytea"])
+            for key, content in changes.contents.items():
+                copy.write_row((self.name, key, number, content))
+        return int(number)
+
+    def put(self, connection: Connection, changes: Changes, number: int) -> Noted:
+        """Put what was sent in the place of what was saved. Answers what is to be noted."""
+        self._supersede(connection)
+        values = {"name": self.name, "number": number, "gone": changes.gone}
+        accounts = """
+            UPDATE reconciler.accounts SET until = %(number)s
+            WHERE name = %(name)s AND until IS NULL AND since < %(number)s AND (
+              %(gone)s::text[] IS NULL OR key = ANY(%(gone)s::text[]) OR key IN (
+                SELECT key FROM reconciler.accounts WHERE name = %(name)s AND since = %(number)s
+              )
+            )
+        """
+        connection.execute(accounts, values)
+        state = """
+            UPDATE reconciler.states SET current = true
+            WHERE name = %(name)s AND number = %(number)s
+        """
+        connection.execute(state, values)
         self._prune(connection)
-        return self.drop_journal(connection, Noted(self.codec.witness(state)))
+        return self.drop_journal(connection, Noted(self.codec.witness(changes.after.state)))
 
     def _supersede(self, connection: Connection) -> None:
         """Make a generation of what was saved."""
         query = "UPDATE reconciler.states SET current = false WHERE name = %(name)s AND current"
         connection.execute(query, {"name": self.name})
-
-    def _end_accounts(self, connection: Connection, keys: list[Key], number: int) -> None:
-        query = """
-            UPDATE reconciler.accounts SET until = %(number)s
-            WHERE name = %(name)s AND until IS NULL AND key = ANY(%(keys)s)
-        """
-        connection.execute(query, {"name": self.name, "number": number, "keys": keys})
-
-    def _add_accounts(
-        self, connection: Connection, contents: Mapping[Key, bytes], number: int
-    ) -> None:
-        query = "COPY reconciler.accounts (name, key, since, content) FROM STDIN (FORMAT BINARY)"
-        with connection.cursor().copy(query) as copy:
-            copy.set_types(["text", "text", "int8", "bytea"])
-            for key, content in contents.items():
-                copy.write_row((self.name, key, number, content))
 
     def _prune(self, connection: Connection) -> None:
         """Drop the oldest generations, and the rows of accounts that are part of none."""

@@ -63,44 +63,48 @@ def _interrupted(end: Interrupted, arguments: argparse.Namespace) -> int:
 def _failed(error: Exception, arguments: argparse.Namespace) -> int:
     """Tell what went wrong; the exit status that goes with it."""
     from reconciler.api.errors import ApiError
-    from reconciler.backends.backend import Locked, Lost, Unwritable
-    from reconciler.config.planfile import Unsaved
-    from reconciler.config.project import HostMismatch
     from reconciler.core.configuration import Invalid
-    from reconciler.core.saved import Unfit
-    from reconciler.core.state import Unusable
     from reconciler.core.values import Diagnostic
     from reconciler.render.safe import terminal
-    from reconciler.workflow import Unknown
 
-    match error:
-        case Invalid():
-            tell(arguments, error.diagnostics)
-            return Exit.FAILED
-        case HostMismatch():
-            code, summary = Exit.REFUSED, "Two platforms"
-        case Unfit():
-            code, summary = Exit.REFUSED, "A saved plan that is refused"
-        case Locked():
-            code, summary = Exit.LOCKED, "A locked state"
-        case Lost():
-            code, summary = Exit.FAILED, "A lost lock"
-        case Unusable() | Unwritable():
-            code, summary = Exit.FAILED, "Unusable state"
-        case ApiError():
-            code, summary = Exit.FAILED, "A request that failed"
-        case Unknown() | Problem():
-            code, summary = Exit.FAILED, "A wrong argument"
-        case Unsaved() | OSError():
-            code, summary = Exit.FAILED, "A file"
-        case _:
-            logging.getLogger("reconciler").debug("internal error", exc_info=error)
-            text = f"{type(error).__name__}: {error}. This is a defect of reconciler; --log-level debug shows where."
-            code, summary = Exit.FAILED, "An internal error"
-            error = RuntimeError(text)
+    if isinstance(error, Invalid):
+        tell(arguments, error.diagnostics)
+        return Exit.FAILED
+    code, summary = next(
+        ((code, summary) for kind, code, summary in _outcomes() if isinstance(error, kind)),
+        (Exit.FAILED, ""),
+    )
+    if not summary:
+        logging.getLogger("reconciler").debug("internal error", exc_info=error)
+        text = f"{type(error).__name__}: {error}. This is a defect of reconciler; --log-level debug shows where."
+        summary, error = "An internal error", RuntimeError(text)
     about = error.address if isinstance(error, ApiError) else None
     tell(arguments, [Diagnostic("error", summary, terminal(str(error)), about)])
     return code
+
+
+def _outcomes() -> list[tuple[type[Exception] | tuple[type[Exception], ...], Exit, str]]:
+    """What an error is to a user: exit status and summary. The first that fits counts."""
+    from reconciler.api.errors import ApiError
+    from reconciler.backends.backend import Locked, Lost, Unwritable
+    from reconciler.config.planfile import Unsaved
+    from reconciler.config.project import HostMismatch
+    from reconciler.core.saved import Unfit
+    from reconciler.core.state import Unusable
+    from reconciler.states import NeedsForce
+    from reconciler.workflow import Unknown
+
+    return [
+        (HostMismatch, Exit.REFUSED, "Two places named"),
+        (Unfit, Exit.REFUSED, "A saved plan that is refused"),
+        (NeedsForce, Exit.REFUSED, "State that would be lost"),
+        (Locked, Exit.LOCKED, "A locked state"),
+        (Lost, Exit.FAILED, "A lost lock"),
+        ((Unusable, Unwritable), Exit.FAILED, "Unusable state"),
+        (ApiError, Exit.FAILED, "A request that failed"),
+        ((Unknown, Problem), Exit.FAILED, "A wrong argument"),
+        ((Unsaved, OSError), Exit.FAILED, "A file"),
+    ]
 
 
 def _set_up_logging(arguments: argparse.Namespace) -> None:

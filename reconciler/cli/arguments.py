@@ -32,6 +32,7 @@ def parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"reconciler {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = _common()
+    reported = _common(reports=(".json", ".md", ".html", ".xml"))
     targeted = _targeted()
     changing = _changing()
 
@@ -46,39 +47,64 @@ def parser() -> _Parser:
         command.set_defaults(run=run)
         return command
 
-    init = add("init", files.init, "make a project that plans against the embedded sandbox")
-    init.add_argument("directory", nargs="?", default=".", metavar="DIR")
+    _add_init(
+        add(
+            "init",
+            files.init,
+            "make a project that plans against the embedded sandbox",
+            _locking(),
+            _asking(),
+        )
+    )
     checking = _common(("text", "json", "github"), (".json", ".sarif"))
     add("validate", files.validate, "check the files, offline and completely", common=checking)
     fmt = add("fmt", files.fmt, "put the files in canonical order and layout; comments stay")
     fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if it would")
-    _add_plan(add("plan", runs.plan, "show what apply would change", targeted))
-    _add_apply(add("apply", runs.apply, "plan, ask, and change what differs", targeted, changing))
-    add("destroy", runs.destroy, "delete all accounts under management", targeted, changing)
+    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
+    apply = ("apply", runs.apply, "plan, ask, and change what differs")
+    _add_apply(add(*apply, targeted, changing, common=reported))
+    destroy = ("destroy", runs.destroy, "delete all accounts under management")
+    add(*destroy, targeted, changing, common=reported)
     add(
         "drift",
         runs.drift,
         "show what was changed behind Git's back; exit 2 if anything was",
         targeted,
+        common=reported,
     )
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
     _add_state(commands, common)
+    _add_unlock(
+        add("unlock", state.unlock, "take the lock away from a run that can't give it back")
+    )
     show = add("show", files.show, "show the state, a saved plan, or an account as declared")
     show.add_argument("planfile", nargs="?", metavar="PLANFILE")
     show.add_argument(
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
     )
     _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
+    drawn = _common(("text", "mermaid", "dot", "json"), (".json", ".mermaid", ".dot"))
+    drawing = ("graph", runs.graph, "draw the tree of accounts, or what a plan does in which order")
+    _add_graph(add(*drawing, common=drawn))
     demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
     demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
+    add("schema", files.schema, "print the JSON Schema of the files, for editors")
     add("version", files.version, "print the version")
-    for name in ("adopt", "unlock", "graph", "schema"):
-        add(name, files.not_yet, "not there yet").add_argument(
-            "rest", nargs="*", help=argparse.SUPPRESS
-        )
+    adopt = add("adopt", files.not_yet, "not there yet")
+    adopt.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     return parser
+
+
+def _add_graph(graph: _Parser) -> None:
+    graph.add_argument(
+        "--operations",
+        nargs="?",
+        const="",
+        metavar="PLANFILE",
+        help="the operations of PLANFILE, or of a plan made now",
+    )
 
 
 def _add_plan(plan: _Parser) -> None:
@@ -109,19 +135,52 @@ def _add_apply(apply: _Parser) -> None:
     )
 
 
-def _add_state(commands: argparse._SubParsersAction[_Parser], common: _Parser) -> None:
-    group = commands.add_parser("state", help="look at the state").add_subparsers(
-        dest="state_command", required=True, metavar="COMMAND"
+def _add_init(init: _Parser) -> None:
+    init.add_argument("directory", nargs="?", default=".", metavar="DIR")
+    init.add_argument(
+        "--new-state",
+        action="store_true",
+        help="of a project that is there: begin anew where its state was lost",
     )
-    listing = group.add_parser("list", help="the addresses in state", parents=[common])
-    listing.set_defaults(run=state.state_list, command="state list")
-    show = group.add_parser("show", help="one account in state", parents=[common])
-    show.add_argument("address", metavar="ADDR")
-    show.set_defaults(run=state.state_show, command="state show")
-    for name in ("mv", "rm", "pull", "push"):
-        later = group.add_parser(name, help="not there yet", parents=[common])
-        later.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
-        later.set_defaults(run=files.not_yet, command=f"state {name}")
+
+
+def _add_unlock(unlock: _Parser) -> None:
+    unlock.add_argument("holder", nargs="?", metavar="RUN", help="only if that run has it")
+    unlock.add_argument("--force", action="store_true", help="don't ask")
+
+
+def _add_state(commands: argparse._SubParsersAction[_Parser], common: _Parser) -> None:
+    group = commands.add_parser(
+        "state", help="look at the state, and look after it"
+    ).add_subparsers(dest="state_command", required=True, metavar="COMMAND")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str, *parents: _Parser
+    ) -> _Parser:
+        command = group.add_parser(name, help=text, description=text, parents=[common, *parents])
+        command.set_defaults(run=run, command=f"state {name}")
+        return command
+
+    listing = add("list", state.state_list, "the addresses in state")
+    listing.add_argument("addresses", nargs="*", metavar="ADDR", help="these alone")
+    add("show", state.state_show, "one account in state").add_argument("address", metavar="ADDR")
+    move = add("mv", state.state_mv, "give an account another address", _locking())
+    move.add_argument("old", metavar="FROM")
+    move.add_argument("new", metavar="TO")
+    remove = add("rm", state.state_rm, "forget accounts, and leave them as they are", _locking())
+    remove.add_argument("addresses", nargs="+", metavar="ADDR")
+    add("pull", state.state_pull, "print the whole state; it holds a key, so keep it close")
+    push = add("push", state.state_push, "put a state that was pulled in its place", _locking())
+    push.add_argument("file", metavar="FILE", help="- for stdin")
+    push.add_argument("--force", action="store_true", help="even if it is no later version")
+    add("history", state.state_history, "the generations that are kept")
+    restore = add(
+        "restore", state.state_restore, "put a generation in its place", _locking(), _asking()
+    )
+    restore.add_argument("serial", type=_positive, metavar="SERIAL")
+    migrate = add("migrate", state.state_migrate, "copy the state to another place", _locking())
+    migrate.add_argument("to", metavar="TO", help="as the key `state` of reconciler.yaml names it")
+    migrate.add_argument("--force", action="store_true", help="even if there is a state")
 
 
 def _common(
@@ -187,9 +246,14 @@ def _locking() -> _Parser:
     return locking
 
 
+def _asking() -> _Parser:
+    asking = _Parser(add_help=False)
+    asking.add_argument("--auto-approve", action="store_true", help="don't ask")
+    return asking
+
+
 def _changing() -> _Parser:
-    changing = _Parser(add_help=False, parents=[_locking()])
-    changing.add_argument("--auto-approve", action="store_true", help="don't ask")
+    changing = _Parser(add_help=False, parents=[_locking(), _asking()])
     changing.add_argument("--events", metavar="FILE", help="append a JSON line per step")
     return changing
 

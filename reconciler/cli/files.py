@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from reconciler import __version__
 from reconciler.cli.exits import Exit, Problem
-from reconciler.cli.options import key_of, project_of, read_state
+from reconciler.cli.options import key_of, project_of
 from reconciler.cli.output import output, print_json, show_plan
+from reconciler.cli.state import new_state
 
 if TYPE_CHECKING:
     import argparse
@@ -98,10 +99,12 @@ def _show_account(arguments: argparse.Namespace) -> int:
 
 
 def _show_state(arguments: argparse.Namespace) -> int:
+    from reconciler import states
     from reconciler.core.state import dump
     from reconciler.render import text
 
-    state = read_state(arguments)
+    project, _ = project_of(arguments)
+    state = states.read(project)
     if state is None:
         raise Problem("there is no state yet; `reconciler apply` makes it")
     if arguments.format == "json":
@@ -131,15 +134,25 @@ def _show_plan(arguments: argparse.Namespace) -> int:
 
 
 def init(arguments: argparse.Namespace) -> int:
-    """Make a project."""
-    from reconciler.demo import copy_example
+    """Make a project, or a new state for one."""
+    from reconciler.demo import new_project
 
-    directory = Path(arguments.directory)
-    written = copy_example("quickstart", directory)
-    for path in written:
+    if arguments.new_state:
+        return new_state(arguments)
+    directory = Path(arguments.chdir) / arguments.directory
+    for path in new_project(directory):
         print(f"wrote {path}")
     where = "" if directory == Path() else f"cd {directory} && "
     print(f"\nA project on the embedded sandbox. Next: {where}reconciler plan")
+    return Exit.DONE
+
+
+def schema(arguments: argparse.Namespace) -> int:
+    """Print the JSON Schema of the files."""
+    from reconciler.config.schema import file_schema
+
+    document = file_schema()
+    output(arguments, lambda: document, lambda: print_json(document))
     return Exit.DONE
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from reconciler.config.project import Project
-    from reconciler.core.state import State
     from reconciler.workflow import Options
 
 
@@ -92,14 +91,3 @@ def seconds(text: str) -> float:
         return seconds(text)
     except ValueError as error:
         raise Problem(f"{text!r}: {error}") from error
-
-
-def read_state(arguments: argparse.Namespace) -> State | None:
-    """The state; None if there is none yet. Raises: Invalid, Unusable."""
-    from reconciler import workflow
-    from reconciler.core.configuration import Invalid
-
-    project, _ = project_of(arguments)
-    if project.problems:
-        raise Invalid(project.problems)
-    return workflow.backend(project).read()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from reconciler.cli.exits import Problem
 
 if TYPE_CHECKING:
     import argparse
@@ -14,11 +17,13 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
     from reconciler.core.values import Diagnostic, JsonObject
     from reconciler.render.progress import Reporter
+    from reconciler.render.report import Report
 
 
 def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> None:
-    """Diagnostics to stderr; with --format json, as the one document on stdout too."""
-    from reconciler.render import jsondoc, text
+    """Diagnostics to stderr, and as the outcome of the command to wherever that was wanted."""
+    from reconciler.render import jsondoc, report, text
+    from reconciler.render.safe import terminal
 
     for diagnostic in diagnostics:
         print(text.diagnostic(diagnostic), file=sys.stderr)
@@ -27,6 +32,14 @@ def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> No
         print(f"{errors} errors.", file=sys.stderr)
     if arguments.format == "json":
         print_json(jsondoc.failure(arguments.command, diagnostics))
+    others = reports(
+        arguments, lambda made: report.of_failure(arguments.command, diagnostics, made)
+    )
+    document = {"json": lambda: jsondoc.dumps(jsondoc.failure(arguments.command, diagnostics))}
+    try:
+        _write(arguments, {**document, **others})
+    except OSError as error:  # it may be what is told of
+        print(terminal(str(error)), file=sys.stderr)
 
 
 def output(
@@ -48,8 +61,45 @@ def output(
     else:
         sys.stdout.write(renderings[arguments.format]())
         sys.stdout.flush()
+    _write(arguments, renderings)
+
+
+def _write(arguments: argparse.Namespace, renderings: Mapping[str, Callable[[], str]]) -> None:
+    """The reports that were asked for, as far as the command has such."""
     for name in arguments.report:
-        Path(name).write_text(renderings[Path(name).suffix[1:]](), encoding="utf-8")
+        ending = Path(name).suffix
+        if ending in arguments.reports and ending[1:] in renderings:
+            Path(name).write_text(renderings[ending[1:]](), encoding="utf-8")
+
+
+def confirmed(
+    question: str, *, waived: bool, waiver: str = "--auto-approve", wanted: str = "yes"
+) -> bool:
+    """Ask, unless that was waived. Raises: Problem if there is nobody to ask."""
+    if waived:
+        return True
+    if not sys.stdin.isatty():
+        raise Problem(f"there is no terminal to ask on, and no {waiver}")
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip() == wanted
+
+
+def reports(
+    arguments: argparse.Namespace, build: Callable[[datetime], Report]
+) -> Mapping[str, Callable[[], str]]:
+    """The reports for people and for CI hosts, as `others` of `output`, if there are to be any."""
+    if not arguments.report:
+        return {}
+    from reconciler.render.html import html
+    from reconciler.render.junit import junit
+    from reconciler.render.markdown import markdown
+
+    made = datetime.now(UTC)
+    return {
+        "md": lambda: markdown(build(made)),
+        "html": lambda: html(build(made)),
+        "xml": lambda: junit(build(made)),
+    }
 
 
 def print_json(document: JsonObject) -> None:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
 from reconciler.cli.options import key_of, project_of
-from reconciler.cli.output import output, paint_for, print_json, reporting, show_plan
+from reconciler.cli.output import (
+    confirmed,
+    output,
+    paint_for,
+    print_json,
+    reporting,
+    reports,
+    show_plan,
+)
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from reconciler.core.graph import Operation
     from reconciler.core.plan import Plan
     from reconciler.workflow import Applied
 
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 def plan(arguments: argparse.Namespace) -> int:
     """Show what apply would change."""
     from reconciler import workflow
-    from reconciler.render import jsondoc
+    from reconciler.render import jsondoc, report
 
     project, options = project_of(arguments)
     with reporting() as reporter:
@@ -40,7 +50,8 @@ def plan(arguments: argparse.Namespace) -> int:
         if plan.changes and not plan.refusals:
             print(f"Plan digest: {plan.digest}")
 
-    output(arguments, lambda: jsondoc.plan(plan), show)
+    others = reports(arguments, lambda made: report.of_plan(plan, made))
+    output(arguments, lambda: jsondoc.plan(plan), show, others)
     if plan.refusals:
         return Exit.REFUSED
     if arguments.out is not None:
@@ -90,20 +101,17 @@ def _approved(plan: Plan, arguments: argparse.Namespace) -> bool:
 
     if arguments.format != "json":
         show_plan(plan, arguments)
-    if plan.empty or arguments.auto_approve or getattr(arguments, "plan_digest", None):
+    if plan.empty or getattr(arguments, "plan_digest", None):
         return True
-    if not sys.stdin.isatty():
-        raise Problem("there is no terminal to ask on, and no --auto-approve")
     wanted, question = "yes", "Apply this plan? Only `yes` is taken: "
     if arguments.command == "destroy":
         wanted = plan.root_name
         question = f"Delete all this for good? Type the root account's name, {terminal(wanted)}: "
-    print(question, end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip() == wanted
+    return confirmed(question, waived=arguments.auto_approve, wanted=wanted)
 
 
 def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
-    from reconciler.render import jsondoc, text
+    from reconciler.render import jsondoc, report, text
 
     plan, outcome = applied.plan, applied.outcome
     results = outcome.results if outcome else ()
@@ -116,7 +124,15 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
         else:
             print(text.outcome(plan, outcome, paint_for(arguments)), end="")
 
-    output(arguments, lambda: jsondoc.plan(plan, command=arguments.command, results=results), show)
+    command = arguments.command
+    output(
+        arguments,
+        lambda: jsondoc.plan(plan, command=command, results=results),
+        show,
+        reports(
+            arguments, lambda made: report.of_plan(plan, made, command=command, outcome=outcome)
+        ),
+    )
     if plan.refusals:
         return Exit.REFUSED
     if outcome is None:
@@ -138,17 +154,50 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
 def drift(arguments: argparse.Namespace) -> int:
     """Show what was changed outside."""
     from reconciler import workflow
-    from reconciler.render import jsondoc, text
+    from reconciler.render import jsondoc, report, text
 
     project, options = project_of(arguments)
     with reporting() as reporter:
         drift = asyncio.run(workflow.drift(project, options, reporter.reading))
+    state, changes, unchanged = drift.state, drift.changes, drift.unchanged
     output(
         arguments,
-        lambda: jsondoc.drift(drift.state, drift.changes, drift.unchanged),
-        lambda: print(text.drift(drift.changes, drift.unchanged, paint_for(arguments)), end=""),
+        lambda: jsondoc.drift(state, changes, len(unchanged)),
+        lambda: print(text.drift(changes, len(unchanged), paint_for(arguments)), end=""),
+        reports(arguments, lambda made: report.of_drift(state, changes, unchanged, made)),
     )
     return Exit.CHANGES if drift.changes else Exit.DONE
+
+
+def graph(arguments: argparse.Namespace) -> int:
+    """Draw the tree of accounts, or with --operations what a plan does in which order."""
+    from reconciler import workflow
+    from reconciler.render import graphs
+
+    if arguments.operations is None:
+        drawn = graphs.of_accounts(workflow.check(*project_of(arguments)).accounts)
+    else:
+        drawn = graphs.of_operations(_operations(arguments))
+    others = {"mermaid": lambda: graphs.mermaid(drawn), "dot": lambda: graphs.dot(drawn)}
+    output(
+        arguments,
+        lambda: graphs.document(drawn),
+        lambda: print(graphs.mermaid(drawn), end=""),
+        others,
+    )
+    return Exit.DONE
+
+
+def _operations(arguments: argparse.Namespace) -> Sequence[Operation]:
+    """Those of the saved plan that is named, or of one that is made now."""
+    from reconciler import workflow
+    from reconciler.core.saved import shown
+
+    if arguments.operations:
+        return shown(workflow.read_plan(Path(arguments.operations), os.environ)).operations
+    project, options = project_of(arguments)
+    with reporting() as reporter:
+        return asyncio.run(workflow.plan(project, options, reporter.reading)).operations
 
 
 def import_(arguments: argparse.Namespace) -> int:

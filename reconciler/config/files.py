@@ -11,15 +11,16 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from reconciler.config.nodes import MAX_BYTES
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 ENDINGS: Final = (".yaml", ".yml")
 """Of the files that an included directory has; others in it are not looked at."""
+
+
+_TOLD: Final = 400
+"""Characters of a path that an error quotes."""
 
 
 class Unreadable(ValueError):
@@ -30,22 +31,34 @@ def named(directory: Path, pattern: str) -> list[Path]:
     """The files that an entry of `include` names, resolved; at least one. Raises: Unreadable."""
     _check_relative(pattern)
     root = directory.resolve()
-    start = root / pattern
-    if os.path.lexists(start):
-        found = [start]
-    elif any(character in pattern for character in "*?["):
-        found = sorted(root.glob(pattern))
-        if not found:
-            raise Unreadable(f'"{pattern}" matches no file. Remove it, or correct it.')
-    else:
-        raise Unreadable(f'"{pattern}" is no file and no directory of the project.')
     files: list[Path] = []
-    for path in found:
+    for path in _matching(root, pattern):
         resolved = _resolved(root, path)
-        files += _below(root, resolved, frozenset()) if resolved.is_dir() else [resolved]
+        files += _below(root, resolved) if resolved.is_dir() else [resolved]
     if not files:
-        raise Unreadable(f'"{pattern}" has no file that ends in .yaml or .yml.')
+        raise Unreadable(f"{_told(pattern)} has no file that ends in .yaml or .yml.")
     return files
+
+
+def _matching(root: Path, pattern: str) -> list[Path]:
+    """What is there by that name, or else matches it. As in a shell, `*` matches no hidden name."""
+    if os.path.lexists(root / pattern):
+        return [root / pattern]
+    if not any(character in pattern for character in "*?["):
+        raise Unreadable(f"{_told(pattern)} is no file and no directory of the project.")
+    try:
+        found = sorted(root.glob(pattern))
+    except (OSError, RecursionError, ValueError) as error:
+        raise Unreadable(f"{_told(pattern)} can not be matched: {error}.") from error
+    if not any(part.startswith(".") for part in Path(pattern).parts):
+        found = [path for path in found if not _is_hidden(path.relative_to(root))]
+    if not found:
+        raise Unreadable(f"{_told(pattern)} matches no file. Remove it, or correct it.")
+    return found
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def inside(directory: Path, name: str) -> Path:
@@ -53,7 +66,7 @@ def inside(directory: Path, name: str) -> Path:
     _check_relative(name)
     root = directory.resolve()
     if not os.path.lexists(root / name):
-        raise Unreadable(f'"{name}" is no file of the project.')
+        raise Unreadable(f"{_told(name)} is no file of the project.")
     return _resolved(root, root / name)
 
 
@@ -72,41 +85,69 @@ def read(path: Path, limit: int = MAX_BYTES) -> bytes:
         raise Unreadable(f"{error.strerror}.") from error
 
 
+def _told(name: str | Path) -> str:
+    return f'"{str(name)[:_TOLD]}"'
+
+
 def _check_relative(name: str) -> None:
     path = Path(name)
     if not name.strip():
         raise Unreadable('"" names no file.')
     if path.is_absolute() or ".." in path.parts:
-        raise Unreadable(f'"{name}" leads out of the project; only files inside it can be named.')
+        raise Unreadable(
+            f"{_told(name)} leads out of the project; only files inside it can be named."
+        )
 
 
-def _below(root: Path, directory: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """The YAML files in a directory, at any depth. Links are followed, but not round in a circle."""
-    with os.scandir(directory) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        path = Path(entry.path)
-        wanted = path.suffix in ENDINGS
-        if not wanted and not entry.is_dir():
-            continue
-        if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
-            path = _resolved(root, path)
-        if path.is_dir() if entry.is_symlink() else entry.is_dir():
-            if path not in above:
-                yield from _below(root, path, above | {directory})
-        else:
-            yield path
+def _below(root: Path, directory: Path) -> list[Path]:
+    """The YAML files in a directory, at any depth, but for hidden ones.
+
+    Links are followed; however many lead to a directory, it is looked at once.
+    """
+    files: list[Path] = []
+    seen, waiting = {directory}, [directory]
+    while waiting:
+        for path in _entries(root, waiting.pop()):
+            if os.path.isdir(path):  # noqa: PTH112 - unlike the method it is False for all it can't tell
+                resolved = _resolved(root, path) if path.is_symlink() else path
+                if resolved not in seen:
+                    seen.add(resolved)
+                    waiting.append(resolved)
+            elif path.suffix.lower() in ENDINGS:
+                plain = path.is_file() and not path.is_symlink()
+                files.append(path if plain else _resolved(root, path))
+    return files
+
+
+def _entries(root: Path, directory: Path) -> list[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        name = directory.relative_to(root)
+        raise Unreadable(f"{_told(name)} can not be listed: {error.strerror}.") from error
+    return [directory / name for name in names]
 
 
 def _resolved(root: Path, path: Path) -> Path:
     """Where `path` really is. Raises: Unreadable if that is outside, or nothing to read from."""
-    name = str(path.relative_to(root))
+    name = path.relative_to(root)
     try:
-        resolved = path.resolve(strict=True)
+        resolved = path.resolve()
+        if not resolved.is_relative_to(root):  # told before anything is told of what is there
+            link = next(way for way in _ways(root, path) if not way.resolve().is_relative_to(root))
+            raise Unreadable(
+                f"{_told(link.relative_to(root))} is a link that leads out of the project."
+            )
+        path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise Unreadable(f'"{name}" is a link that leads nowhere.') from error
-    if root not in (resolved, *resolved.parents):
-        raise Unreadable(f'"{name}" leads out of the project through a link.')
+        raise Unreadable(f"{_told(name)} is a link that leads nowhere.") from error
     if not (resolved.is_file() or resolved.is_dir()):
-        raise Unreadable(f'"{name}" is no regular file; FIFOs and devices are not read.')
+        raise Unreadable(f"{_told(name)} is no regular file; FIFOs and devices are not read.")
     return resolved
+
+
+def _ways(root: Path, path: Path) -> list[Path]:
+    """The path and what is above it, below the root, from the top: nothing of what is outside."""
+    inside = [path, *path.parents]
+    return inside[: inside.index(root)][::-1]

@@ -8,13 +8,12 @@ anything but a string unless it looks so in YAML 1.2, and nothing is converted s
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import yaml
 
-from reconciler.core.shapes import shown
+from reconciler.core.shapes import MAX_PROBLEMS, shown
 from reconciler.core.values import (
     Diagnostic,
     JsonValue,
@@ -24,6 +23,7 @@ from reconciler.core.values import (
     pack,
     unpack,
 )
+from reconciler.core.variables import NOT_TEXT, scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,24 +33,8 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 1_000_000
 MAX_KEY: Final = 1024
 """Characters of a key; as many as one has that needs no `?`."""
-MAX_PROBLEMS: Final = 1000
-"""Mistakes in one file that are told; reading ends at the next."""
 _MAX_DIRECTIVES: Final = 64
 """Lines that may begin with %: the parser compares each `%TAG` with all before it."""
-
-_KEYWORDS: Final[dict[str, JsonValue]] = {
-    "true": True,
-    "false": False,
-    "null": None,
-    "~": None,
-    "": None,
-}
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
-_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
-_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
-_NUMERIC_START = frozenset("-+.0123456789")
-_NOT_TEXT = frozenset(["", "~", "t", "f", "n", *_NUMERIC_START])
-"""How an unquoted scalar begins that may be anything but a string."""
 
 _MERGE = "<<"
 _END = yaml.MappingEndEvent
@@ -77,27 +61,6 @@ def parse(file: str, data: bytes) -> tuple[list[JsonValue], list[Diagnostic]]:
     except Malformed as error:
         return [], [*builder.diagnostics, error.diagnostic]
     return documents, builder.diagnostics
-
-
-def scalar(text: str) -> JsonValue:
-    """What an unquoted scalar means. Raises: ValueError with the reason if it can mean nothing."""
-    if text in _KEYWORDS:
-        return _KEYWORDS[text]
-    if text[0] not in _NUMERIC_START:
-        return text
-    if _INTEGER.fullmatch(text):
-        # Beyond 64 bits JSON libraries round or refuse; a long number is a string in disguise.
-        if len(text) > 20 or not -(2**63) <= int(text) < 2**63:  # noqa: PLR2004 - digits of 2**63
-            raise ValueError("an integer beyond 64 bits; quote it if it is a string")
-        return int(text)
-    if _DECIMAL.fullmatch(text):
-        number = float(text)
-        if Decimal(repr(number)) != Decimal(text):
-            raise ValueError("a decimal that can't be kept exactly; shorten it, or quote it")
-        return number
-    if _NOT_FINITE.fullmatch(text):
-        raise ValueError("not a finite number; JSON has none such. Quote it if it is a string")
-    return text
 
 
 def _problem(summary: str, detail: str, source: Source) -> Diagnostic:
@@ -195,7 +158,7 @@ _ADVICE: Final = (
     ("expected key", "Indent a key like those beside it; quote a value as a whole."),
     ("expected '-'", "Indent an item like those beside it."),
     ("sequence entries", "A list begins on a line of its own."),
-    ("expected ','", "Close the bracket, or put the comma."),
+    ("expected ','", "Close the bracket, put the comma, or quote what has a bracket in it: ${…}."),
     ("parsing a flow", "Close the bracket, or take out what is too much in it."),
     ("node content", "Something is too much here, or a quote is missing."),
     ("end of stream", "Close the quote."),
@@ -364,7 +327,8 @@ class _Builder:
         try:
             return scalar(text)
         except ValueError as error:
-            self._report("A number that can't be kept", f"{text[:40]} is {error}.", at)
+            detail = f"{text[:40]} is {error}. Quote it if it is a string."
+            self._report("A number that can't be kept", detail, at)
             return text
 
     def _mapping(self, at: int, depth: int) -> tuple[MappingNode, int]:
@@ -387,7 +351,7 @@ class _Builder:
                 self.nodes += 1
                 deepest = deepest or 1
                 text = event.value
-                special = event.implicit[0] and text[:1] in _NOT_TEXT
+                special = event.implicit[0] and text[:1] in NOT_TEXT
                 value = self._scalar(event, value_at) if special else text
             else:
                 merging = plain and key == _MERGE
@@ -435,7 +399,7 @@ class _Builder:
         if event.tag is not None:
             self._tag(event.tag, at)
         plain: bool = event.implicit[0]
-        if plain and event.value[:1] in _NOT_TEXT and not isinstance(_lenient(event.value), str):
+        if plain and event.value[:1] in NOT_TEXT and not isinstance(_lenient(event.value), str):
             text = event.value[:60] or "nothing"
             detail = f"{text} is no string unless it is quoted. Quote it."
             self._report("A key that is no string", detail, at)
@@ -487,7 +451,7 @@ class _Builder:
             at = pack(begun.line + 1, begun.column + 1)
         elif mark and (mark.index < length or not self.open):
             at = pack(mark.line + 1, mark.column + 1)
-        if begun:
+        if begun and mark and begun.index < mark.index:
             said += f" that begins at {begun.line + 1}:{begun.column + 1}"
         advice = next((f" {text}" for words, text in _ADVICE if words in said), "")
         detail = f"The parser says: {said}.{advice}"

@@ -7,6 +7,7 @@ make the tool read another variable or a file outside the project, but for a var
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from reconciler.config.rows import read_rows
 from reconciler.core import configuration
 from reconciler.core.assembly import Table, assemble
 from reconciler.core.configuration import Configuration, Invalid, Settings
-from reconciler.core.shapes import IncludedShape, ProjectShape, check_shape
+from reconciler.core.shapes import API_URL, IncludedShape, ProjectShape, check_shape
 from reconciler.core.values import Diagnostic, JsonValue, MappingNode, Source, locate
 from reconciler.core.variables import read_variables
 
@@ -32,11 +33,10 @@ SANDBOX: Final = "sandbox:"
 SANDBOX_FILE: Final = ".reconciler/sandbox.db"
 _NEEDED: Final = ("include", "variables", "accounts_from")
 """Keys without which what else would be found could be false."""
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class HostMismatch(Exception):
-    """A file names another platform than the environment does: the credential stays here."""
+    """A file names another platform, or place of state, than the environment does: nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,18 @@ class Project:
         url = (environment or named or "").rstrip("/")
         _check_url(url, self.settings.url_source)
         return url
+
+    @property
+    def state(self) -> str:
+        """Where state is kept: a path or a URL. Raises: HostMismatch if file and environment disagree."""
+        named, pinned = self.settings.state, self.environment.get("RECONCILER_STATE")
+        if pinned and "state" in self.node and named != pinned:
+            place = locate(self.node, ("state",)) or FILE
+            raise HostMismatch(
+                f"{place}: state is {_without_user(named)}, but RECONCILER_STATE is"
+                f" {_without_user(pinned)}. State and its credentials are for one place: make the two agree."
+            )
+        return pinned or named
 
     def credentials(self) -> Credentials:
         """What the environment gives to log in with. Raises: Invalid if that is nothing."""
@@ -267,26 +279,23 @@ def _unreadable(name: str, error: files.Unreadable) -> Diagnostic:
 
 
 def _check_url(url: str, source: Source | None) -> None:
-    if url.startswith(SANDBOX):
-        return
-    detail = None
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        parts, host = urlsplit(""), None
-    if not url:
-        detail = "Name the platform by api.url in reconciler.yaml, or by VINIX_API_URL."
-    elif parts.scheme not in ("http", "https") or not host:
-        detail = "Expected https://HOST/VERSION, or sandbox:."
-    elif parts.username or parts.password or parts.query or parts.fragment:
-        detail = "A user part, a query and a fragment have no place in it; credentials come from the environment."
-    elif parts.scheme == "http" and host not in _LOOPBACK:
-        detail = "http:// would send the credential in clear; it is allowed to this machine alone. Use https://."
-    if detail:
+    if not re.fullmatch(API_URL, url):
+        detail = _why_wrong(url)
         raise Invalid(
             [Diagnostic("error", "A wrong api.url", detail, path="api.url", source=source)]
         )
+
+
+def _why_wrong(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    if not url:
+        return "Name the platform by api.url in reconciler.yaml, or by VINIX_API_URL."
+    if "@" in host or "?" in rest or "#" in rest:
+        return "A user part, a query and a fragment have no place in it; credentials come from the environment."
+    if scheme == "http" and host:
+        return "http:// would send the credential in clear; it is allowed to this machine alone. Use https://."
+    return "Expected https://HOST/VERSION, or sandbox:."
 
 
 def _without_user(url: str) -> str:

@@ -10,8 +10,8 @@ import io
 from typing import TYPE_CHECKING
 
 from reconciler.config import nodes
-from reconciler.core.shapes import nearest, problem, shown
-from reconciler.core.values import JsonValue, MappingNode, SequenceNode, Source, locate
+from reconciler.core.shapes import MAX_PROBLEMS, listed, nearest, problem, shown
+from reconciler.core.values import JsonValue, MappingNode, SequenceNode, Source, unpack
 from reconciler.core.variables import Row, typed
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def read_rows(
     name: str, data: bytes, types: Mapping[str, str]
 ) -> tuple[list[Row], list[Diagnostic]]:
     """The rows of a file, and what is wrong with it. `types`: CSV columns that are not text."""
-    if name.endswith(".csv"):
+    if name.lower().endswith(".csv"):
         reader = _Csv(name, types)
         try:
             return list(reader.rows(nodes.text_of(name, data))), reader.diagnostics
@@ -33,21 +33,26 @@ def read_rows(
     documents, diagnostics = nodes.parse(name, data)
     if diagnostics:
         return [], diagnostics
-    rows = [row for document in documents for row in _items(document)]
-    wrong = [row for row in rows if not isinstance(row, MappingNode)]
-    if wrong or not rows:
-        detail = (
-            f"Found {shown(wrong[0] if wrong else None)}; expected a list of mappings, one or more."
-        )
-        place = locate(wrong[0] if wrong else documents[0] if documents else None, ())
-        return [], [problem("A malformed data file", detail, place or Source(name, 1, 1))]
-    return [
-        Row(row, locate(row, ()) or Source(name, 1, 1)) for row in rows if isinstance(row, dict)
-    ], []
+    found = [item for document in documents for item in _items(document)]
+    rows = [Row(row, place) for row, place in found if isinstance(row, MappingNode)]
+    wrong = [_no_row(shown(row), place) for row, place in found if not isinstance(row, MappingNode)]
+    if not found:
+        wrong = [_no_row("nothing", Source(name, 1, 1))]
+    return rows if not wrong else [], wrong[:MAX_PROBLEMS]
 
 
-def _items(document: JsonValue) -> list[JsonValue]:
-    return document if isinstance(document, SequenceNode) else [document]
+def _items(document: JsonValue) -> Iterator[tuple[JsonValue, Source]]:
+    """The items of a list, or what is there instead of one, with their places."""
+    if isinstance(document, SequenceNode):
+        places = (unpack(document.file, mark) for mark in document.marks)
+        yield from zip(document, places, strict=True)
+    elif isinstance(document, MappingNode):
+        yield document, unpack(document.file, document.mark)
+
+
+def _no_row(found: str, place: Source) -> Diagnostic:
+    detail = f"Found {found}; expected a list of mappings, one or more."
+    return problem("A malformed data file", detail, place)
 
 
 class _Csv:
@@ -61,12 +66,19 @@ class _Csv:
     def rows(self, text: str) -> Iterator[Row]:
         columns: list[str] = []
         any_row = False
+        count = 0
         for line, cells in self._records(text):
+            count += len(cells)
+            if count > nodes.MAX_NODES:
+                detail = f"More than {nodes.MAX_NODES:,} cells. Split the file."
+                raise nodes.Malformed(self._problem("Too many values", detail, line))
             if not columns:
                 columns = cells
                 self._check_columns(columns)
             elif len(cells) != len(columns):
-                detail = f"Found {len(cells)} cells; the header has {len(columns)}: {', '.join(columns)}."
+                detail = (
+                    f"Found {len(cells)} cells; the header has {len(columns)}: {listed(columns)}."
+                )
                 self._report("A row that does not fit the header", detail, line)
             else:
                 any_row = True
@@ -92,17 +104,17 @@ class _Csv:
             self._report("Broken CSV", f"{error}.", line)
 
     def _check_columns(self, columns: list[str]) -> None:
+        first: dict[str, int] = {}
         for number, column in enumerate(columns, 1):
             if not column.strip():
                 self._report("A column without a name", f"Column {number} of the header.", 1)
-            elif column in columns[: number - 1]:
-                detail = (
-                    f"{shown(column)} is column {columns.index(column) + 1} and column {number}."
-                )
+            elif first.setdefault(column, number) != number:
+                detail = f"{shown(column)} is column {first[column]} and column {number}."
                 self._report("A column declared twice", detail, 1)
         for column in self.types:
-            if column not in columns:
-                detail = f"`types` has {shown(column)}; the file has {', '.join(columns)}.{nearest(column, columns)}"
+            if column not in first:
+                near = nearest(column, columns)
+                detail = f"`types` has {shown(column)}; the file has {listed(columns)}.{near}"
                 self._report("An unknown column", detail, 1)
 
     def _cell(self, column: str, cell: str, line: int) -> JsonValue:
@@ -113,4 +125,10 @@ class _Csv:
             return None
 
     def _report(self, summary: str, detail: str, line: int) -> None:
-        self.diagnostics.append(problem(summary, detail, Source(self.name, line, 1)))
+        if len(self.diagnostics) == MAX_PROBLEMS:
+            detail = f"More than {MAX_PROBLEMS:,} in this file; the rest was not looked at."
+            raise nodes.Malformed(self._problem("Too many mistakes", detail, line))
+        self.diagnostics.append(self._problem(summary, detail, line))
+
+    def _problem(self, summary: str, detail: str, line: int) -> Diagnostic:
+        return problem(summary, detail, Source(self.name, line, 1))

@@ -60,11 +60,11 @@ def formatted(name: str, data: bytes) -> str:
     for document in documents:
         _arrange(document.root, ProjectShape)
     written = _written(documents, rest)
-    if _comments(hidden) != _comments(written):
-        raise _refusal(name, "a comment would be lost")
     result = written if hidden == text else unmasked(written)
     if not _same(before, _reread(name, result)):
         raise _refusal(name, "its values would not be the same")
+    if _comments(hidden) != _comments(written):
+        raise _refusal(name, "a comment would be lost")
     return result
 
 

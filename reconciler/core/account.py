@@ -48,7 +48,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 from reconciler.core.values import ABSENT, FieldPath, JsonObject, JsonValue, MaybeJson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 DocumentPath: TypeAlias = tuple[str | int, ...]
 """A place in a document; unlike a `FieldPath` it may lead into a list."""
@@ -56,11 +56,36 @@ DocumentPath: TypeAlias = tuple[str | int, ...]
 # --- values ---------------------------------------------------------------------------------------
 
 _URI = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*")
-_FORBIDDEN_HOSTS = frozenset({"", "localhost", "127.0.0.1", "0.0.0.0"})  # noqa: S104 - refused, not bound
+_URL_TEXT = r"[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2}"
+_PORT = "0*(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_CLIENT_URL = (
+    rf"^[Hh][Tt][Tt][Pp][Ss]?://(?:(?:{_URL_TEXT}|[:@])*@)?"
+    rf"(?:(?:{_URL_TEXT})+|\[[0-9A-Fa-f:.]+\])(?::(?:{_PORT})?)?"
+    rf"(?:[/?#](?:{_URL_TEXT}|[:@/?#\[\]])*)?$"
+)
+_FORBIDDEN_URL = (
+    r"^[^/]*//(?:[^/?#]*@)?"
+    r"(?:[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]|127\.0\.0\.1|0\.0\.0\.0)(?::[0-9]*)?(?:[/?#]|$)"
+)
+
+
+_PCRE_ALONE = re.compile(
+    r"\\\\"  # a backslash that the next character has nothing to do with
+    r"|(?P<group>\(\?(?:<(?=[A-Za-z_])|\||'\w+'))"
+    r"|(?P<setting>\(\?[imsxJU-]+\)|\(\*[A-Z_0-9]+(?::\w*)?\))"
+    r"|(?P<item>\\Q.*?(?:\\E|\Z)|\\[pP](?:\{\^?\w+\}|[A-Z])|\\[hHKNRvVX]|\\[gk](?:\{\w+\}|<\w+>|'\w+'|\d+)"
+    r"|\(\?(?:R|[+-]?\d+|&\w+|P>\w+)\))",
+    re.DOTALL,
+)
+"""What PCRE knows and Python doesn't: beginnings of groups, settings, things that match."""
+
+
+def _without_pcre(found: re.Match[str]) -> str:
+    return {"group": "(", "setting": "", "item": r"\w"}.get(found.lastgroup or "", found[0])
 
 
 @lru_cache(maxsize=1024)
-def _compiles(pattern: str) -> bool:
+def compiles(pattern: str) -> bool:
     """Whether `pattern` is a regular expression.
 
     The platform compiles with PCRE, which Python doesn't have. What `re` refuses is nearly always
@@ -70,14 +95,14 @@ def _compiles(pattern: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # [[:alnum:]] is a "possible nested set" to Python only
         try:
-            re.compile(pattern)
+            re.compile(_PCRE_ALONE.sub(_without_pcre, pattern))
         except (re.error, OverflowError, RecursionError):
             return False
     return True
 
 
 def _check_pattern(text: str) -> str:
-    if not _compiles(text):
+    if not compiles(text):
         raise PydanticCustomError("error", "Must be a regular expression that compiles.")
     return text
 
@@ -86,10 +111,6 @@ def _check_pattern_key(text: str) -> str:
     if not text:
         raise PydanticCustomError(
             "minLength", "A pattern has at least 1 character.", {"target": 1, "key": True}
-        )
-    if not _compiles(text):
-        raise PydanticCustomError(
-            "error", "The key must be a regular expression that compiles.", {"key": True}
         )
     return text
 
@@ -113,13 +134,13 @@ def _check_zone(text: str) -> str:
 def _check_client_url(text: str) -> str:
     """Source: docs/platform.md 5.3. The list of hosts is the platform's default one."""
     try:
-        parts = urlsplit(text) if _URI.fullmatch(text) else None
-        _ = parts and parts.port  # a port out of range shows only here
+        is_uri = _URI.fullmatch(text) is not None
+        _ = urlsplit(text).port  # a port out of range shows only here
     except ValueError:
-        parts = None
-    if parts is None:
+        is_uri = False
+    if not is_uri:
         raise PydanticCustomError("wrong_format", "Must be a URI.")
-    if parts.scheme not in {"http", "https"} or (parts.hostname or "") in _FORBIDDEN_HOSTS:
+    if not re.fullmatch(_CLIENT_URL, text) or re.search(_FORBIDDEN_URL, text):
         raise PydanticCustomError("error", "invalid client URL")
     return text
 
@@ -131,9 +152,26 @@ def _keep(value: object, check: Callable[[object], object]) -> object:
 
 
 Number = Annotated[float, Field(allow_inf_nan=False), WrapValidator(_keep)]
+Octaves = Annotated[float, Field(allow_inf_nan=False, ge=-1, le=1), WrapValidator(_keep)]
+Semitones = Annotated[float, Field(allow_inf_nan=False, ge=-14, le=14), WrapValidator(_keep)]
+Factor = Annotated[float, Field(allow_inf_nan=False, ge=1), WrapValidator(_keep)]
 Natural = Annotated[int, Field(ge=0)]
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
-ClientUrl = Annotated[str, AfterValidator(_check_client_url)]
+Digit = Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "*", "#"]
+WebUrl = Annotated[str, Field(pattern="^https?://")]
+Pattern = Annotated[
+    str, AfterValidator(_check_pattern), Field(json_schema_extra={"format": "regex"})
+]
+ClientUrl = Annotated[
+    str,
+    AfterValidator(_check_client_url),
+    Field(
+        json_schema_extra={
+            "format": "uri",
+            "pattern": _CLIENT_URL,
+            "not": {"pattern": _FORBIDDEN_URL},
+        }
+    ),
+]
 AnyObject = dict[str, object]
 """A JSON object that nothing is known about."""
 
@@ -350,6 +388,13 @@ def _without_nulls(item: object) -> object:
     return item
 
 
+ListedOptions = Annotated[
+    FormatterOptions,
+    BeforeValidator(_without_nulls),
+    Field(json_schema_extra={"additionalProperties": {"not": {"type": "null"}}}),
+]
+
+
 def _shape(value: object) -> str | None:
     if isinstance(value, list):
         return "list"
@@ -357,8 +402,7 @@ def _shape(value: object) -> str | None:
 
 
 Formatter = Annotated[
-    Annotated[FormatterOptions, Tag("object")]
-    | Annotated[list[Annotated[FormatterOptions, BeforeValidator(_without_nulls)]], Tag("list")],
+    Annotated[FormatterOptions, Tag("object")] | Annotated[list[ListedOptions], Tag("list")],
     Discriminator(
         _shape,
         custom_error_type="not_one_schema_valid",
@@ -380,7 +424,9 @@ class AudioLevelData(Part):
     mode: Literal["read", "write"] | None = Field(
         None, description="What the leg hears (`read`) or says (`write`)."
     )
-    level: int | None = Field(None, description="Level, in the steps of the media server.")
+    level: Annotated[int, Field(ge=-4, le=4)] | None = Field(
+        None, description="Level, in the steps of the media server: -4 to 4."
+    )
 
 
 class CallflowData(Part):
@@ -433,8 +479,8 @@ class MoveData(Part):
 class PivotData(Part):
     """`pivot`: ask a web server what to do."""
 
-    voice_url: str = Field(description="URL that answers what to do.")
-    cdr_url: str | None = Field(None, description="URL that gets the call's record.")
+    voice_url: WebUrl = Field(description="URL that answers what to do: http or https.")
+    cdr_url: WebUrl | None = Field(None, description="URL that gets the call's record.")
     method: Literal["get", "post", "GET", "POST"] | None = Field(
         "get", description="HTTP method of the request."
     )
@@ -472,15 +518,54 @@ class RecordCallData(Part):
     url: str | None = Field(None, description="Where the finished file is uploaded.")
 
 
+def _json_type(value: object) -> str | None:
+    if isinstance(value, str):
+        return "string"
+    return "integer" if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+Participant = Annotated[
+    Annotated[str, Tag("string")] | Annotated[int, Tag("integer")],
+    Discriminator(
+        _json_type,
+        custom_error_type="type",
+        custom_error_message="Must be a string or an integer.",
+    ),
+]
+
+
 class RelateData(Part):
     """`relate`: set what two people in a conference hear of each other."""
 
     conference_id: str = Field(description="Id of the conference.")
-    participant_id: str = Field(description="Number of the participant.")
-    other_participant: str = Field(description="Number of the other participant.")
+    participant_id: Participant = Field(description="Number of the participant.")
+    other_participant: Participant = Field(description="Number of the other participant.")
     relationship: Literal["deaf", "clear", "mute"] | None = Field(
         "clear", description="What holds between them."
     )
+
+
+Spoken = Literal[
+    "account_number",
+    "currency",
+    "current_date",
+    "current_date_time",
+    "current_time",
+    "email_address",
+    "ip_address",
+    "items",
+    "messages",
+    "name_phonetic",
+    "name_spelled",
+    "number",
+    "persons",
+    "postal_address",
+    "short_date_time",
+    "telephone_extension",
+    "telephone_number",
+    "time_measurement",
+    "url",
+]
 
 
 class SayData(Part):
@@ -488,21 +573,29 @@ class SayData(Part):
 
     text: str | None = Field(None, description="What to say.")
     language: str | None = Field(None, description="Language of the prompts.")
-    gender: str | None = Field(None, description="Gender of the voice or the grammar.")
-    method: str | None = Field(None, description="How to pronounce it.")
-    type: str | None = Field(None, description="What the text is: a number, a date, …")
+    gender: Literal["feminine", "masculine", "neuter"] | None = Field(
+        None, description="Gender of the voice or the grammar."
+    )
+    method: Literal["pronounced", "iterated", "counted"] | None = Field(
+        None, description="How to pronounce it."
+    )
+    type: Spoken | None = Field(None, description="What the text is: a number, a date, …")
 
 
 class SoundTouchData(Part):
     """`sound_touch`: change pitch and speed of a voice."""
 
     action: Literal["start", "stop"] | None = Field(None, description="Begin or end it.")
-    adjust_in_octaves: Number | None = Field(0, description="Shift of the pitch, in octaves.")
-    adjust_in_semitones: Number | None = Field(0, description="Shift of the pitch, in semitones.")
+    adjust_in_octaves: Octaves | None = Field(
+        0, description="Shift of the pitch, in octaves: -1 to 1."
+    )
+    adjust_in_semitones: Semitones | None = Field(
+        0, description="Shift of the pitch, in semitones: -14 to 14."
+    )
     hook_dtmf: bool | None = Field(False, description="Let keys change the pitch.")
-    pitch: Number | None = Field(1.0, description="Pitch, as a factor.")
-    rate: Number | None = Field(1.0, description="Playback rate, as a factor.")
-    tempo: Number | None = Field(1.0, description="Tempo, as a factor.")
+    pitch: Factor | None = Field(1.0, description="Pitch, as a factor: 1 or more.")
+    rate: Factor | None = Field(1.0, description="Playback rate, as a factor: 1 or more.")
+    tempo: Factor | None = Field(1.0, description="Tempo, as a factor: 1 or more.")
     sending_leg: bool | None = Field(False, description="Change the leg that pressed the keys.")
 
 
@@ -520,9 +613,6 @@ class TransferData(Part):
     )
 
 
-_DIGITS: Final = ("1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "*", "#")
-
-
 class TtsData(Part):
     """`tts`: speak with a synthetic voice."""
 
@@ -531,8 +621,8 @@ class TtsData(Part):
     voice: str | None = Field("female", description="Voice.")
     leg: str | None = Field("self", description="Who hears it.")
     language: str | None = Field(None, description="Language of the voice.")
-    terminators: list[str] | None = Field(
-        default_factory=lambda: list(_DIGITS), description="Keys that stop it."
+    terminators: list[Digit] | None = Field(
+        default_factory=lambda: list(get_args(Digit)), description="Keys that stop it."
     )
 
 
@@ -595,8 +685,8 @@ NodesByPattern = dict[Annotated[str, AfterValidator(_check_pattern_key)], Metafl
 class Metaflows(Part):
     """Features that are reached by pressing keys during a call."""
 
-    binding_digit: Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "*", "#"] | None = (
-        Field("*", description="Key that opens a sequence; a string, so it needs quotes in YAML.")
+    binding_digit: Digit | None = Field(
+        "*", description="Key that opens a sequence; a string, so it needs quotes in YAML."
     )
     digit_timeout: Natural | None = Field(
         None, description="Longest pause between two keys, in milliseconds."
@@ -612,7 +702,7 @@ class Metaflows(Part):
     patterns: NodesByPattern | None = Field(
         None,
         description="Actions by regular expressions on the digits pressed.",
-        json_schema_extra={"propertyNames": {"minLength": 1}},
+        json_schema_extra={"propertyNames": {"minLength": 1, "format": "regex"}},
     )
 
 
@@ -945,6 +1035,18 @@ def unknown_modules(document: JsonObject) -> list[DocumentPath]:
     return sorted(found, key=_sort_key)
 
 
+def broken_patterns(document: JsonObject) -> list[DocumentPath]:
+    """Keys that should be regular expressions, and don't compile: the platform keeps them."""
+    found = [
+        (*path, key)
+        for path in (("dial_plan",), ("metaflows", "patterns"))
+        if isinstance(keys := _value_at(document, path), dict)
+        for key in keys
+        if not compiles(key)
+    ]
+    return sorted(found, key=_sort_key)
+
+
 def _metaflow_nodes(metaflows: MaybeJson) -> Iterator[tuple[DocumentPath, JsonObject]]:
     """Each node with its path. Without recursion: nothing limits how deep a document is."""
     if not isinstance(metaflows, dict):
@@ -1033,42 +1135,71 @@ def default_of(path: FieldPath) -> MaybeJson:
     return {} if isinstance(default, dict | BaseModel) else ABSENT
 
 
-class _SchemaWriter(GenerateJsonSchema):
-    """Leave out what says nothing to a reader: titles made of names, and absence as a default."""
+class SchemaWriter(GenerateJsonSchema):
+    """Write JSON Schemas that leave out what says nothing to a reader."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's signature
+        """Leave out titles that are made of the fields' names."""
         return False
 
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        """Leave out titles that are the classes' names."""
+        written = super().model_schema(schema)
+        written.pop("title", None)
+        return written
+
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if schema.get("default") in {None, _NO_DEFAULT}:
-            return self.generate_inner(schema["schema"])
-        return super().default_schema(schema)
+        """Leave out defaults that mean absence, and those that are made of other defaults."""
+        written = super().default_schema(schema)
+        default = written.get("default")
+        if default in (None, _NO_DEFAULT) or isinstance(default, list | dict):
+            written.pop("default", None)
+        return written
 
 
-def json_schema() -> JsonObject:
-    """Write the JSON Schema (2020-12) of a declared account document."""
+def json_schema(zones: Iterable[str]) -> JsonObject:
+    """Write the JSON Schema (2020-12) of a declared account document.
+
+    It refuses what `violations` names, but for what no schema can: whether a regular expression
+    compiles and an IPv6 address is one, and that `5.0` is no integer.
+    """
     models: list[type[BaseModel]] = [Account, *dict.fromkeys(MODULES.values())]
     references, written = models_json_schema(
         [(model, "validation") for model in models],
-        schema_generator=_SchemaWriter,
+        schema_generator=SchemaWriter,
     )
     definitions = written["$defs"]
     definitions["MetaflowNode"]["allOf"] = [
         {
-            "if": {"properties": {"module": {"const": module}}, "required": ["module"]},
-            "then": {
-                "properties": {
-                    "data": {"anyOf": [references[model, "validation"], {"type": "null"}]}
-                }
-            },
+            "if": is_module(module),
+            "then": _node_of(model, references[model, "validation"]),
         }
         for module, model in MODULES.items()
+    ]
+    definitions["Account"]["properties"]["timezone"]["enum"] = [
+        zone for zone in zones if not violations({"name": "x", "timezone": zone})
     ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **definitions.pop("Account"),
         "$defs": definitions,
     }
+
+
+def is_module(module: str) -> JsonObject:
+    """Write a JSON Schema that only a node of this module satisfies."""
+    return {"properties": {"module": {"const": module}}, "required": ["module"]}
+
+
+def required_data(model: type[BaseModel]) -> list[str]:
+    """Name what `data` of this kind must have."""
+    return [name for name, field in model.model_fields.items() if field.is_required()]
+
+
+def _node_of(model: type[BaseModel], reference: JsonSchemaValue) -> JsonObject:
+    if required_data(model):
+        return {"properties": {"data": reference}, "required": ["data"]}
+    return {"properties": {"data": {"anyOf": [reference, {"type": "null"}]}}}
 
 
 # --- equality and normal forms --------------------------------------------------------------------

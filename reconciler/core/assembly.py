@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from reconciler.core.configuration import (
+    SHOWN,
     Configuration,
     Declared,
     Layer,
@@ -23,7 +24,7 @@ from reconciler.core.configuration import (
     Section,
     Settings,
 )
-from reconciler.core.shapes import nearest, problem, shown
+from reconciler.core.shapes import Known, folded, problem, shown
 from reconciler.core.values import (
     ROOT,
     AccountId,
@@ -42,13 +43,14 @@ from reconciler.core.values import (
     parse_path,
     unpack,
 )
-from reconciler.core.variables import Filler, Row, Variable
+from reconciler.core.variables import Filler, Row, Variable, interpolated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_IDENTITY: Final = (("settings", "name"), ("settings", "realm"))
-"""What an account is shown as and found by, so that it can't be kept secret."""
+
+MAX_TEMPLATES: Final = 64
+"""Templates that may lie below a block, as deep as values may be nested."""
 
 _NOTHING: Final[Mapping[FieldPath, str]] = MappingProxyType({})
 _PLAIN_LIFECYCLE: Final = Lifecycle()
@@ -107,7 +109,7 @@ def assemble(
     configuration = Configuration(
         settings, accounts, tuple(blocks.moved), blocks.removed, variables, spare
     )
-    return configuration, [*blocks.diagnostics, *unused]
+    return configuration, folded([*blocks.diagnostics, *unused])
 
 
 def _unused(project: MappingNode, name: str) -> Diagnostic:
@@ -156,11 +158,22 @@ def _gather_rows(tables: Sequence[Table], filler: Filler, blocks: _Blocks) -> No
     """Make an account block of each row of each table."""
     for table in tables:
         expression = str(table.block["key"])
+        if "account.key" in interpolated(expression):
+            detail = "${account.key} is what `key` makes: name it by ${row.COLUMN}."
+            source = locate(table.block, ("key",))
+            path = "accounts_from.key"
+            blocks.diagnostics.append(problem("A malformed key", detail, source, path=path))
+            continue
         for row in table.rows:
             try:
-                key = filler.text(expression, "", row)
+                key, secret = filler.text(expression, "", row)
             except ValueError as error:
-                blocks.diagnostics.append(problem("A row without a key", f"{error}", row.source))
+                place = locate(table.block, ("key",))
+                blocks.diagnostics.append(problem("A row without a key", f"{error}", place))
+                continue
+            if secret is not None:
+                detail = f"{secret} is sensitive, and a key is shown everywhere. Use another value."
+                blocks.diagnostics.append(problem("A sensitive key", detail, row.source))
                 continue
             if not isinstance(key, str):
                 detail = f"{expression} is {shown(key)} here. A key is a string: quote it."
@@ -195,60 +208,92 @@ class _Assembly:
     def __init__(self, defaults: JsonValue, blocks: _Blocks, filler: Filler) -> None:
         self.blocks = blocks
         self.filler = filler
-        self.bottom = (Layer("default", defaults),) if isinstance(defaults, MappingNode) else ()
         self.bases: dict[tuple[str, ...], JsonObject] = {}
         self.extended: set[str] = set()
+        self.known = Known(blocks.templates)
+        self.stacks: dict[str, tuple[Layer, ...]] = {}
+        self.defaults = _block(defaults)
+        self.bottom = self._bottom()
+
+    def _bottom(self) -> tuple[Layer, ...]:
+        if self.defaults is None:
+            return ()
+        below = self._below(_draft("", self.defaults, "defaults"), self.defaults, ())
+        return (*below, Layer("default", self.defaults.node))
 
     def account(self, key: Key) -> Declared:
         """The account of that key."""
         block = self.blocks.accounts[key]
-        return self._declared(Layer("account", block.node), block, _draft(key, block, "accounts"))
+        draft = _draft(key, block, "accounts")
+        below = (*self.bottom, *self._below(draft, block, ()))
+        layers = (*below, Layer("account", block.node))
+        return self._filled(replace(draft, layers=layers), _laid(self._base(below), block.node))
 
     def spare(self) -> tuple[Declared, ...]:
-        """The templates that no account extends; the defaults, if there is nothing else."""
+        """The templates and the defaults by themselves: wrong is wrong, whatever covers it."""
         found = []
-        for key in sorted(self.blocks.templates.keys() - self.extended):
-            block = self.blocks.templates[key]
-            layer = Layer(f"template {key}", block.node)
-            found.append(self._declared(layer, block, _draft(key, block, "templates")))
-        if self.bottom and not found and not self.blocks.accounts:
-            node = self.bottom[0].block
-            block = _Block(node, locate(node, ()) or Source(node.file, 1, 1))
-            draft = replace(_draft("", block, "defaults"), layers=self.bottom)
-            found.append(self._filled(draft, ()))
+        for key, block in sorted(self.blocks.templates.items()):
+            draft = _draft(key, block, "templates")
+            if key not in self.extended:
+                self._below(draft, block, (key,))  # tells what it extends in vain
+            layers = (Layer(f"template {key}", block.node),)
+            found.append(self._filled(replace(draft, layers=layers), block.node))
+        if self.defaults is not None:
+            draft = replace(_draft("", self.defaults, "defaults"), layers=self.bottom[-1:])
+            found.append(self._filled(draft, self.defaults.node))
         return tuple(found)
 
-    def _declared(self, layer: Layer, block: _Block, draft: Declared) -> Declared:
-        above = (draft.key,) if draft.section == "templates" else ()
-        below = (*self.bottom, *self._templates(draft, block, above))
-        return self._filled(replace(draft, layers=(*below, layer)), below)
-
-    def _templates(self, draft: Declared, block: _Block, above: tuple[str, ...]) -> Iterator[Layer]:
-        """The layers below `block`, lowest first: each template stands on those it extends itself."""
+    def _below(self, draft: Declared, block: _Block, above: tuple[str, ...]) -> Sequence[Layer]:
+        """The layers below a block, lowest first, each once: where it was laid last."""
+        found: dict[str, Layer] = {}
         path, extends = block.extends
         for index, name in enumerate(map(str, extends) if isinstance(extends, list) else []):
-            if name in self.blocks.templates and name not in above:
-                self.extended.add(name)
-                template = self.blocks.templates[name]
-                yield from self._templates(draft, template, (*above, name))
-                yield Layer(f"template {name}", template.node)
+            if name in self.blocks.templates and name not in above and len(above) < MAX_TEMPLATES:
+                for layer in self._stack(name, above):
+                    found.pop(layer.origin, None)
+                    found[layer.origin] = layer
                 continue
             source = locate(block.node, (path, index)) or locate(block.node, (path,))
-            if name in above:
-                circle = " -> ".join([*above[above.index(name) :], name])
-                self._problem(draft, "Templates in a circle", f"{circle}.", source, path)
-            else:
-                near = nearest(name, self.blocks.templates)
-                detail = f"{shown(name)} is no template.{near}"
-                self._problem(draft, "An unknown template", detail, source, path)
+            self._no_template(draft, name, above, source, path)
+        if len(found) > MAX_TEMPLATES:
+            detail = f"{len(found)} templates lie below it; {MAX_TEMPLATES} are allowed."
+            self._problem(draft, "Too many templates", detail, locate(block.node, (path,)), path)
+        return list(found.values())[-MAX_TEMPLATES:]
 
-    def _filled(self, draft: Declared, below: tuple[Layer, ...]) -> Declared:
-        merged = _laid(self._base(below), draft.layers[-1].block)
-        merged, notes = self.filler.fill(merged, draft.key, draft.row)
+    def _stack(self, name: str, above: tuple[str, ...]) -> tuple[Layer, ...]:
+        """A template on top of those that it extends itself."""
+        self.extended.add(name)
+        if name not in self.stacks:
+            block = self.blocks.templates[name]
+            below = self._below(_draft(name, block, "templates"), block, (*above, name))
+            self.stacks[name] = (*below, Layer(f"template {name}", block.node))
+        return self.stacks[name]
+
+    def _no_template(
+        self, draft: Declared, name: str, above: tuple[str, ...], source: Source | None, path: str
+    ) -> None:
+        """Tell why a block can't extend `name`."""
+        if name in above:
+            circle = " -> ".join([*above[above.index(name) :], name])
+            self._problem(draft, "Templates in a circle", f"{circle}.", source, path)
+        elif name in self.blocks.templates:
+            detail = f"More than {MAX_TEMPLATES}, one below the other."
+            self._problem(draft, "Too many templates", detail, source, path)
+        else:
+            detail = f"{shown(name)} is no template.{self.known.nearest(name)}"
+            self._problem(draft, "An unknown template", detail, source, path)
+
+    def _filled(self, draft: Declared, merged: JsonObject) -> Declared:
+        key = draft.key if draft.section == "accounts" else None
+        merged, notes = self.filler.fill(merged, key, draft.row)
+        broken = tuple(path for path, _ in notes.problems)
+        draft = replace(draft, sensitive=notes.sensitive or _NOTHING, broken=broken)
         for path, reason in notes.problems:
             summary = "A broken interpolation"
-            self._problem(draft, summary, reason, draft.place(path), dotted(path))
-        for path in _IDENTITY:
+            self._problem(draft, summary, reason, draft.written(path), dotted(path))
+        for path in notes.keys:
+            self.blocks.diagnostics.append(_not_filled(draft, path))
+        for path in SHOWN:
             if self.filler.assumed(notes.sensitive.get(path, "")):
                 del notes.sensitive[path]
                 self.blocks.diagnostics.append(_shown_all_the_same(draft, path))
@@ -257,9 +302,8 @@ class _Assembly:
             block["reseller"] = self._flag(draft, merged["reseller"], ("reseller",))
         return replace(
             draft,
-            parent=str(merged.get("parent", ROOT)),
+            parent=self._parent(draft, merged.get("parent", ROOT)),
             block=block,
-            sensitive=notes.sensitive or _NOTHING,
             lifecycle=self._lifecycle(draft, merged.get("lifecycle")),
             id=self._id(draft, merged.get("id")),
         )
@@ -272,6 +316,13 @@ class _Assembly:
         if names not in self.bases:
             self.bases[names] = _laid(self._base(layers[:-1]), layers[-1].block)
         return self.bases[names]
+
+    def _parent(self, draft: Declared, value: JsonValue) -> Key:
+        if isinstance(value, str):
+            return value
+        detail = f"Found {shown(value)}. It should be a string: a key, or root."
+        self._problem(draft, "A wrong value", detail, draft.place(("parent",)), "parent")
+        return ROOT
 
     def _flag(self, draft: Declared, value: JsonValue, path: FieldPath) -> bool:
         if not isinstance(value, bool):
@@ -290,7 +341,8 @@ class _Assembly:
                 paths.append(("settings", *parse_path(str(text).removeprefix("settings."))))
             except ValueError as error:
                 source = draft.place(("lifecycle", "ignore_changes", index))
-                detail = f"{shown(text)}: {error}."
+                hidden = ("lifecycle", "ignore_changes") in draft.sensitive
+                detail = f"{'(sensitive)' if hidden else shown(text)}: {error}."
                 path = "lifecycle.ignore_changes"
                 self._problem(draft, "A malformed path", detail, source, path)
         kept = block.get("prevent_destroy", False)
@@ -318,6 +370,12 @@ def _draft(key: Key, block: _Block, section: Section) -> Declared:
     )
 
 
+def _block(defaults: JsonValue) -> _Block | None:
+    if not isinstance(defaults, MappingNode):
+        return None
+    return _Block(defaults, locate(defaults, ()) or Source(defaults.file, 1, 1))
+
+
 def _laid(below: JsonObject, above: JsonObject) -> JsonObject:
     """`above` laid over `below`: mappings merge deeply, all else replaces.
 
@@ -333,10 +391,17 @@ def _laid(below: JsonObject, above: JsonObject) -> JsonObject:
     return merged
 
 
+def _not_filled(draft: Declared, path: FieldPath) -> Diagnostic:
+    detail = "Interpolations are replaced in values alone: this key is sent as it stands."
+    summary, source = "An interpolation in a key", draft.place(path, key=True)
+    return Diagnostic("warning", summary, detail, draft.address, dotted(path), source)
+
+
 def _shown_all_the_same(draft: Declared, path: FieldPath) -> Diagnostic:
     detail = (
         "Its variable comes from the environment, so it counts as sensitive; but accounts are shown by"
-        " their name and found by their realm. Declare the variable `sensitive: false`."
+        " their name and parent and found by their realm and id. Declare the variable"
+        " `sensitive: false`."
     )
     source = draft.place(path)
     return Diagnostic(

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from reconciler.core.shapes import ProjectShape, problem, walk
+from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, walk
 from reconciler.core.values import (
     ABSENT,
     AccountId,
@@ -22,6 +22,7 @@ from reconciler.core.values import (
     JsonObject,
     Key,
     MappingNode,
+    MaybeJson,
     Source,
     account_id,
     locate,
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
 
 Section = Literal["accounts", "templates", "defaults"]
 
-DEFAULT_STATE: Final = "state/reconciler.state.json"
+SHOWN: Final[tuple[FieldPath, ...]] = (
+    ("settings", "name"),
+    ("settings", "realm"),
+    ("parent",),
+    ("id",),
+)
+"""What accounts are shown as and found by, so that it can't be kept secret."""
 
 
 # --- the values ------------------------------------------------------------------------------
@@ -77,6 +84,7 @@ class Declared:
     Values are in clear; `sensitive` has the paths of those that no output may show, with their
     origin. What blocks have in common they share: none may be changed. `row`: what it was made
     from by `accounts_from`. `section`: where it is declared; only `accounts` is ever applied.
+    `broken`: where an interpolation could not be filled in, so that the value is none to judge.
     """
 
     key: Key
@@ -89,6 +97,7 @@ class Declared:
     id: AccountId | None = None
     row: Row | None = None
     section: Section = "accounts"
+    broken: tuple[FieldPath, ...] = ()
 
     @property
     def settings(self) -> JsonObject:
@@ -101,34 +110,59 @@ class Declared:
         """What the account is called in plans and errors: `accounts.acme`."""
         return self.section if self.section == "defaults" else f"{self.section}.{self.key}"
 
+    def is_broken(self, path: Sequence[str | int]) -> bool:
+        """Whether the value at `path` holds an interpolation that could not be filled in."""
+        return any(tuple(path[: len(broken)]) == broken for broken in self.broken)
+
     def origin(self, path: FieldPath) -> tuple[Source, str]:
         """Where the value at `path` of the block comes from, and of what kind that place is.
 
         The kind: account, default, template NAME, variable NAME (several: with commas), row.
         """
-        for layer in reversed(self.layers):
-            found = walk(layer.block, path)
-            if found is not ABSENT:
-                named = interpolated(found)
-                if any(name.startswith("row.") for name in named) and self.row is not None:
-                    return self.row.source, "row"
-                variables = ", ".join(name[4:] for name in named if name.startswith("var."))
-                kind = f"variable {variables}" if variables else layer.origin
-                return locate(layer.block, path) or self.source, kind
-        return self.source, "account"
+        layer, stands, found = self._found(path)
+        if layer is None:
+            return self.source, "account"
+        named = interpolated(found)
+        if self.row is not None and _of_row(named):
+            return self.row.source, "row"
+        variables = ", ".join(name[4:] for name in named if name.startswith("var."))
+        kind = f"variable {variables}" if variables else layer.origin
+        return locate(layer.block, stands) or self.source, kind
 
     def place(self, path: Sequence[str | int], *, key: bool = False) -> Source:
         """Where `path` of the block stands, or what encloses it."""
+        layer, stands, found = self._found(path)
+        if layer is None:
+            return self.place(path[:-1], key=len(path) == 1) if path else self.source
+        if self.row is not None and _of_row(interpolated(found)):
+            return self.row.source
+        return locate(layer.block, stands, key=key) or self.source
+
+    def written(self, path: Sequence[str]) -> Source:
+        """Where the text at `path` stands, also if a row fills it in."""
+        layer, stands, _ = self._found(path)
+        return (locate(layer.block, stands) if layer else None) or self.source
+
+    def _found(
+        self, path: Sequence[str | int]
+    ) -> tuple[Layer | None, Sequence[str | int], MaybeJson]:
+        """The layer that the value at `path` is from, and what stands there, or around it.
+
+        Around it, if the value is part of what an interpolation stands for.
+        """
         for layer in reversed(self.layers):
-            found = walk(layer.block, path)
-            if found is not ABSENT and path:
-                from_row = any(name.startswith("row.") for name in interpolated(found))
-                if self.row is not None and from_row:
-                    return self.row.source
-                return locate(layer.block, path, key=key) or self.source
-        if path:
-            return self.place(path[:-1], key=len(path) == 1)
-        return self.source
+            for depth in range(len(path), 0, -1):
+                found = walk(layer.block, path[:depth])
+                if found is not ABSENT and (depth == len(path) or not isinstance(found, dict)):
+                    return layer, path[:depth], found
+                if found is not ABSENT:
+                    break
+        return None, (), ABSENT
+
+
+def _of_row(named: Sequence[str]) -> bool:
+    """Whether a cell of a row is among what a text names."""
+    return any(name.startswith("row.") for name in named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +204,7 @@ class Settings:
 class Configuration:
     """All that the files say, accounts in order of key, and what is odd about it.
 
-    `spare`: templates that no account extends, to be judged as far as that can be done.
+    `spare`: the defaults and the templates by themselves, to be judged and never applied.
     """
 
     settings: Settings
@@ -220,7 +254,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         proxy_from_environment=api.proxy_from_environment,
         welcome_email=api.welcome_email,
         extra_fields=api.extra_fields == "allow",
-        state=shape.state or DEFAULT_STATE,
+        state=shape.state,
         include=include,
         limits=Limits(**shape.safety.model_dump()),
     )
@@ -229,7 +263,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
 
 def seconds(duration: str) -> float:
     """`500ms`, `30s`, `2m`, `24h` in seconds. Raises: ValueError."""
-    match = re.fullmatch(r"([0-9]+)(ms|s|m|h)", duration)
+    match = re.fullmatch(r"([0-9]{1,9})(ms|s|m|h)", duration)
     if match is None:
         raise ValueError("a duration is a number with ms, s, m or h: 500ms, 30s, 2m, 24h")
     return int(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]

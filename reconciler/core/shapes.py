@@ -7,6 +7,7 @@ Source: docs/configuration.md.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
@@ -21,6 +22,10 @@ from pydantic import (
 
 from reconciler.core.values import (
     ABSENT,
+    ID,
+    KEY,
+    PATH,
+    ROOT,
     Diagnostic,
     JsonValue,
     MappingNode,
@@ -31,15 +36,62 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-DURATION: Final = r"^[0-9]+(ms|s|m)$"
+DURATION: Final = "^[0-9]{1,9}(ms|s|m)$"
+DEFAULT_STATE: Final = "state/reconciler.state.json"
+VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
+RESERVED: Final = ("VINIX_", "RECONCILER_")
+"""How environment variables begin that a file can't name."""
+
+API_URL: Final = (
+    r"^(?:sandbox:.*"
+    r"|https://(?:[^\s/?#@:\[\]\\]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[^\s?#]*)?"
+    r"|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?(?:/[^\s?#]*)?)$"
+)
+"""Where the platform may be: no user part, no query, and http:// on this machine alone."""
 
 _OWNER: Final = 2
 """Segments of a path that name an account or a template: accounts.acme."""
 
 _SHOWN: Final = 60
 """Characters of a wrong value that an error quotes."""
+
+_LISTED: Final = 20
+"""Names of those allowed that an error lists."""
+
+MAX_PROBLEMS: Final = 1000
+"""Mistakes of form in one file that are told. With more, it is no file of ours."""
+
+_COMPARED: Final = 200_000
+"""Names that are compared at most in search of near ones: a second of work."""
+
+
+# --- texts ------------------------------------------------------------------------------------
+# What these say is for the JSON Schema: that such a text is right is checked where it is used.
+
+
+def _text(**keywords: Any) -> Any:
+    """What JSON Schema says of a text."""
+    return Field(json_schema_extra=keywords)
+
+
+_KEY: Final[dict[str, Any]] = {"pattern": f"^{KEY}$"}
+_ACCOUNT_KEY: Final[dict[str, Any]] = {**_KEY, "not": {"const": ROOT}}
+_OUTSIDE: Final = r"^\s*$|^/|(?:^|/)\.\.(?:/|$)"
+_NO_GLOB: Final = r"[^/]\*\*|\*\*[^/]"
+
+KeyText = Annotated[str, _text(**_KEY)]
+AccountKey = Annotated[str, _text(**_ACCOUNT_KEY)]
+IdText = Annotated[str, _text(pattern=f"^{ID}$")]
+PathText = Annotated[str, _text(pattern=rf"^(?:settings\.)?{PATH}$")]
+InsidePath = Annotated[str, _text(**{"not": {"pattern": _OUTSIDE}})]
+InsidePattern = Annotated[str, _text(**{"not": {"pattern": f"{_OUTSIDE}|{_NO_GLOB}"}})]
+UrlText = Annotated[str, _text(pattern=API_URL)]
+EnvironmentName = Annotated[str, _text(**{"not": {"pattern": f"^(?:{'|'.join(RESERVED)})"}})]
+
+
+# --- the shapes -------------------------------------------------------------------------------
 
 
 class _Shape(BaseModel):
@@ -49,12 +101,12 @@ class _Shape(BaseModel):
 class ApiShape(_Shape):
     """How the platform is reached."""
 
-    url: str = Field(
+    url: UrlText = Field(
         "",
         min_length=1,
         description="Base URL ending in the version; `sandbox:` is the embedded sandbox.",
     )
-    account_id: str = Field(
+    account_id: IdText = Field(
         "",
         min_length=1,
         description="Root of what is managed; default: the account of the credentials.",
@@ -78,13 +130,13 @@ class VariableShape(_Shape):
     """A variable that `${var.NAME}` stands for."""
 
     default: Any = Field(None, description="The value if nothing else gives one.")
-    env: str = Field(
+    env: EnvironmentName = Field(
         "",
         min_length=1,
         description="Name of an environment variable that may give the value.",
     )
     sensitive: bool = Field(
-        default=False,
+        default_factory=bool,  # what it is if not said, no constant tells
         description="Whether outputs mask it; if not said, only what the environment gave.",
     )
     description: str = Field("", description="What it is for.")
@@ -99,14 +151,16 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | dict) else value
 
 
-ListOrOne = Annotated[list[str], BeforeValidator(_as_list)]
+ListOrOne = Annotated[
+    list[KeyText], BeforeValidator(_as_list, json_schema_input_type=KeyText | list[KeyText])
+]
 Flag = Annotated[bool, WrapValidator(_or_interpolation)]
 
 
 class LifecycleShape(_Shape):
     """How changes of an account are treated."""
 
-    ignore_changes: list[str] = Field(
+    ignore_changes: list[PathText] = Field(
         [], description="Settings that are set at creation and never after."
     )
     prevent_destroy: Flag = Field(default=False, description="Forbids to delete the account.")
@@ -115,9 +169,10 @@ class LifecycleShape(_Shape):
 class _Shared(_Shape):
     """What all blocks have in common."""
 
-    parent: str = Field("root", description="Key of the parent account, or `root`.")
+    parent: KeyText = Field(ROOT, description="Key of the parent account, or `root`.")
     reseller: Flag = Field(
-        default=False, description="Whether the account is a reseller; absent: not managed."
+        default_factory=bool,  # absent is not false
+        description="Whether the account is a reseller; absent: not managed.",
     )
     settings: dict[str, Any] = Field({}, description="The account document.")
     lifecycle: LifecycleShape = Field(
@@ -126,7 +181,7 @@ class _Shared(_Shape):
 
 
 class _Extending(_Shape):
-    extends: list[str] = Field([], description="Templates below this one, merged in order.")
+    extends: list[KeyText] = Field([], description="Templates below this one, merged in order.")
 
 
 class BlockShape(_Shared, _Extending):
@@ -134,7 +189,7 @@ class BlockShape(_Shared, _Extending):
 
 
 class _Adopting(_Shared):
-    id: str = Field("", min_length=1, description="Id of an existing account to adopt.")
+    id: IdText = Field("", min_length=1, description="Id of an existing account to adopt.")
 
 
 class AccountShape(_Adopting, BlockShape):
@@ -142,8 +197,8 @@ class AccountShape(_Adopting, BlockShape):
 
 
 class _Rows(_Shape):
-    file: str = Field(description="CSV file, or YAML file with a list of mappings.")
-    key: str = Field(description="Key of the account that a row makes: `${row.code}`.")
+    file: InsidePath = Field(description="CSV file, or YAML file with a list of mappings.")
+    key: AccountKey = Field(description="Key of the account that a row makes: `${row.code}`.")
     template: ListOrOne = Field(
         [], description="Template below these accounts, or several, merged in order."
     )
@@ -173,7 +228,7 @@ class MovedShape(_Shape):
     """An account whose key was changed."""
 
     from_: str = Field(alias="from", description="The old key.")
-    to: str = Field(description="The new key.")
+    to: AccountKey = Field(description="The new key.")
 
 
 class RemovedShape(_Shape):
@@ -188,11 +243,15 @@ class _Settings(_Shape):
 
     version: Annotated[int, Field(ge=1, le=1)] = Field(description="Version of this format: 1.")
     api: ApiShape = Field(ApiShape(), description="How the platform is reached.")
-    state: str = Field("", min_length=1, description="Where state is kept: a path.")
-    include: list[str] = Field([], description="Files, directories and globs of further files.")
+    state: str = Field(DEFAULT_STATE, min_length=1, description="Where state is kept: a path.")
+    include: list[InsidePattern] = Field(
+        [], description="Files, directories and globs of further files."
+    )
     safety: SafetyShape = Field(SafetyShape(), description="How much one run may change.")
     variables: dict[str, VariableShape | None] = Field(
-        {}, description="What `${var.NAME}` stands for."
+        {},
+        description="What `${var.NAME}` stands for.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{VARIABLE}$"}},
     )
     defaults: BlockShape = Field(BlockShape(), description="What lies under every account.")
 
@@ -200,9 +259,22 @@ class _Settings(_Shape):
 class IncludedShape(_Shape):
     """A file named by `include`."""
 
-    templates: dict[str, BlockShape] = Field({}, description="What accounts can extend.")
-    accounts: dict[str, AccountShape] = Field({}, description="The accounts, by key.")
-    accounts_from: Annotated[list[AccountsFromShape], BeforeValidator(_as_list)] = Field(
+    templates: dict[str, BlockShape] = Field(
+        {},
+        description="What accounts can extend.",
+        json_schema_extra={"propertyNames": _KEY},
+    )
+    accounts: dict[str, AccountShape] = Field(
+        {},
+        description="The accounts, by key.",
+        json_schema_extra={"propertyNames": _ACCOUNT_KEY},
+    )
+    accounts_from: Annotated[
+        list[AccountsFromShape],
+        BeforeValidator(
+            _as_list, json_schema_input_type=AccountsFromShape | list[AccountsFromShape]
+        ),
+    ] = Field(
         [], description="Accounts made from the rows of files: one such block, or a list of them."
     )
     moved: list[MovedShape] = Field([], description="Keys that were changed.")
@@ -231,7 +303,10 @@ def check_shape(node: JsonValue, shape: type[BaseModel], file: str) -> list[Diag
         wrong = [(_place(node, found["loc"]), found) for found in error.errors(include_url=False)]
     else:
         return []
-    diagnostics = [_shape_problem(node, shape, *found) for found in wrong]
+    diagnostics = [_shape_problem(node, shape, *found) for found in wrong[:MAX_PROBLEMS]]
+    if len(wrong) > MAX_PROBLEMS:
+        detail = f"{len(wrong):,} in this document; {MAX_PROBLEMS:,} of them are told."
+        diagnostics.append(problem("Too many mistakes", detail, Source(file, 1, 1)))
     _take_out(node, [path for path, _ in wrong])
     return diagnostics
 
@@ -246,12 +321,15 @@ def _place(node: MappingNode, path: tuple[str | int, ...]) -> tuple[str | int, .
 
 
 def _take_out(node: JsonValue, paths: Sequence[tuple[str | int, ...]]) -> None:
-    """Remove what is wrong; all of an account whose templates are not known, or of a list."""
+    """Remove what is wrong; all of an account whose templates are not known, or of a list.
+
+    Settings that are no mapping stay: without any, the account would be told to lack a name.
+    """
     doomed: dict[int, tuple[MappingNode, set[str]]] = {}
     for whole in paths:
-        path = whole
-        if path[0] in ("moved", "removed", "accounts_from"):
-            path = path[:1]
+        path = whole[:0] if whole[2:] == ("settings",) else whole
+        if whole[0] in ("moved", "removed", "accounts_from"):
+            path = whole[:1]
         elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
             path = path[:2]
         while path:
@@ -289,7 +367,9 @@ def _told(shape: type[BaseModel], path: tuple[str | int, ...], found: Any) -> tu
     if found["input"] is None:
         name = shown(path[-1])
         return f"A key without a value: {name}", f"{expected} Take the key out if nothing is meant."
-    return "A wrong value", f"Found {shown(found['input'])}. {expected}"
+    secret = path[0] == "variables" and isinstance(found["input"], str)
+    value = "a string" if secret else shown(found["input"])
+    return "A wrong value", f"Found {value}. {expected}"
 
 
 _EXPECTED: Final = {
@@ -365,8 +445,30 @@ def shown(value: MaybeJson) -> str:
 
 def nearest(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     """What to add to an error: ` Nearest: "x".` if something known is near `name`, else nothing."""
-    near = get_close_matches(name, list(known), n=1)
-    return f' Nearest: "{near[0]}".' if near else ""
+    return Known(known).nearest(name)
+
+
+class Known:
+    """Names that there are: which is nearest to a wrong one, as long as that is cheaply found."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+        self.found: dict[str, str] = {}
+        self.most = max(1, _COMPARED // max(1, len(self.names)))
+
+    def nearest(self, name: str) -> str:
+        """What to add to an error, as the function of that name does."""
+        if name not in self.found and len(self.found) < self.most:
+            near = get_close_matches(name, self.names, n=1)
+            self.found[name] = f' Nearest: "{near[0]}".' if near else ""
+        return self.found.get(name, "")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names with commas between; of many, the first."""
+    known = list(names)
+    more = f", … ({len(known)} in all)" if len(known) > _LISTED else ""
+    return ", ".join(name[:_SHOWN] for name in known[:_LISTED]) + more
 
 
 def problem(
@@ -379,3 +481,17 @@ def problem(
 ) -> Diagnostic:
     """An error, in fewer words."""
     return Diagnostic("error", summary, detail, address, path, source)
+
+
+def folded(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """In order of place; what many accounts have from one place is told once, with their number."""
+    groups: dict[tuple[object, ...], list[Diagnostic]] = {}
+    for found in sorted(diagnostics, key=Diagnostic.sort_key):
+        same = (found.source, found.path, found.summary, found.detail)
+        groups.setdefault(same if found.source else (id(found),), []).append(found)
+    return [
+        replace(first, detail=f"{first.detail} (The same from here: {len(others)} more.)")
+        if others
+        else first
+        for first, *others in groups.values()
+    ]

@@ -175,6 +175,21 @@ def fold(state: State, entries: Sequence[Entry]) -> State:
     return state if after == state else replace(after, serial=state.serial + 1)
 
 
+def rekeyed(state: State, old: Key, new: Key) -> State:
+    """The state with `new` for the key `old`, also of a create that was begun under it."""
+    entries: list[Entry] = []
+    if record := state.accounts.get(old):
+        entries += [Entry("forget", old), Entry("record", new, record)]
+    if intent := state.intents.get(old):
+        entries += [Entry("settle", old), Entry("intend", new, intent=replace(intent, key=new))]
+    return fold(state, entries)
+
+
+def without(state: State, keys: Sequence[Key]) -> State:
+    """The state without anything about `keys`."""
+    return fold(state, [Entry(kind, key) for key in keys for kind in ("forget", "settle")])
+
+
 # --- what an apply may claim -----------------------------------------------------------------
 
 

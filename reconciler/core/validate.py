@@ -7,15 +7,15 @@ Source: docs/platform.md 1.3, 3.3, 3.5, 3.11, 5.4 and 7; docs/configuration.md.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import account
-from reconciler.core.shapes import nearest, shown, walk
+from reconciler.core.configuration import SHOWN
+from reconciler.core.shapes import Known, nearest, shown, walk
 from reconciler.core.values import ABSENT, ROOT, Diagnostic, address, dotted, value_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from reconciler.core.account import Violation
     from reconciler.core.configuration import Configuration, Declared
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 WITHOUT_REALM: Final = "An account without a realm"
 """The summary of a warning that matters only until the account is there."""
+
+_DRAWN: Final = 20
+"""Keys of a circle that are told."""
 
 _SUMMARIES: Final = {
     "required": "A missing field",
@@ -39,50 +42,43 @@ _SUMMARIES: Final = {
 
 
 def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagnostic]:
-    """Everything that is wrong with the accounts, in order of place.
+    """Everything that is wrong with the accounts, account by account; `folded` puts it in order.
 
     `zones` are the names of the time zones there are.
     """
     diagnostics: list[Diagnostic] = []
     extra_fields = configuration.settings.extra_fields
+    known = Known(sorted(zones))
     for declared in (*configuration.accounts.values(), *configuration.spare):
-        diagnostics += _settings(declared, zones, extra_fields=extra_fields)
+        if not isinstance(declared.block["settings"], dict):
+            continue  # told already
+        diagnostics += _settings(declared, zones, known, extra_fields=extra_fields)
         diagnostics += _open(declared)
         diagnostics += _warnings(declared)
     diagnostics += _parents(configuration)
     diagnostics += _collisions(configuration)
     diagnostics += _leaving(configuration)
-    return folded(diagnostics)
-
-
-def folded(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """In order of place; what a template does wrong in many accounts is told once, with their number."""
-    groups: dict[tuple[object, ...], list[Diagnostic]] = {}
-    for found in sorted(diagnostics, key=Diagnostic.sort_key):
-        same = (found.source, found.path, found.summary, found.detail)
-        groups.setdefault(same if found.source else (id(found),), []).append(found)
-    return [
-        replace(first, detail=f"{first.detail} ({len(others)} more accounts have it from here.)")
-        if others
-        else first
-        for first, *others in groups.values()
-    ]
+    return diagnostics
 
 
 def _settings(
-    declared: Declared, zones: frozenset[str], *, extra_fields: bool
+    declared: Declared, zones: frozenset[str], known: Known, *, extra_fields: bool
 ) -> Iterator[Diagnostic]:
+    """What is wrong with the document. `known`: the zones, to name the nearest."""
     refused = set()
     for violation in account.violations(declared.settings, extra_fields=extra_fields):
         refused.add(violation.path[:1])
         if violation.rule == "required" and declared.section != "accounts":
             continue  # an account that extends it can say so
+        if declared.is_broken(("settings", *violation.path)):
+            continue
         yield _violation(declared, violation)
-    zone = declared.settings.get("timezone")
-    if isinstance(zone, str) and ("timezone",) not in refused and zone not in zones:
-        quoted = _quoted(declared, ("settings", "timezone"), zone)
-        detail = f"{quoted} is no time zone.{nearest(zone, sorted(zones))}"
-        yield _problem(declared, ("settings", "timezone"), "An unknown time zone", detail)
+    zone, path = declared.settings.get("timezone"), ("settings", "timezone")
+    judged = ("timezone",) not in refused and not declared.is_broken(path)
+    if isinstance(zone, str) and judged and zone not in zones:
+        near = "" if path in declared.sensitive else known.nearest(zone)
+        detail = f"{_quoted(declared, path, zone)} is no time zone.{near}"
+        yield _problem(declared, path, "An unknown time zone", detail)
 
 
 def _violation(declared: Declared, violation: Violation) -> Diagnostic:
@@ -125,13 +121,13 @@ def _quoted(declared: Declared, path: Sequence[str | int], value: MaybeJson) -> 
 
 def _open(declared: Declared) -> Iterator[Diagnostic]:
     """Errors for sensitive values where they can't be kept: plans, messages and look-ups show them."""
-    for name in ("name", "realm"):
-        if ("settings", name) in declared.sensitive:
+    for path in SHOWN:
+        if path in declared.sensitive:
             detail = (
-                f"The {name} of an account is shown everywhere, and accounts are found again by it."
+                f"The {path[-1]} of an account is shown everywhere, or it is found again by it."
                 " Use a variable that is not sensitive."
             )
-            yield _problem(declared, ("settings", name), f"A sensitive {name}", detail)
+            yield _problem(declared, path, f"A sensitive {path[-1]}", detail)
 
 
 def _warnings(declared: Declared) -> Iterator[Diagnostic]:
@@ -140,6 +136,17 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
         yield _problem(
             declared, ("settings", *path), "An unknown metaflow module", detail, warning=True
         )
+    for path in account.broken_patterns(declared.settings):
+        detail = f"{shown(path[-1])} does not compile: the platform keeps it, and nothing matches."
+        yield _problem(
+            declared,
+            ("settings", *path),
+            "A pattern that does not compile",
+            detail,
+            warning=True,
+        )
+    if declared.section != "accounts":
+        return
     for path in sorted(account.SERVER_WRITTEN):
         full = ("settings", *path)
         if value_at(declared.block, full) is not ABSENT and not declared.lifecycle.ignores(full):
@@ -148,8 +155,6 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
                 f" Say so: lifecycle: {{ignore_changes: [{dotted(path)}]}}."
             )
             yield _problem(declared, full, "A field that the platform writes", detail, warning=True)
-    if declared.section != "accounts":
-        return
     if "realm" not in declared.settings and declared.id is None:
         detail = "After a lost answer the new account could be found again by its name alone. Declare a realm."
         where = (declared.address, "settings.realm", declared.source)
@@ -158,21 +163,32 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
 
 def _parents(configuration: Configuration) -> Iterator[Diagnostic]:
     """Unknown parents and circles. Each circle is told once, at its first key."""
+    known = Known(configuration.accounts)
+    for declared in (*configuration.accounts.values(), *configuration.spare):
+        known_parent = declared.parent == ROOT or declared.parent in configuration.accounts
+        if not known_parent and not declared.is_broken(("parent",)):
+            quoted = _quoted(declared, ("parent",), declared.parent)
+            near = "" if ("parent",) in declared.sensitive else known.nearest(declared.parent)
+            detail = f"{quoted} is no account, nor `root`.{near}"
+            yield _problem(declared, ("parent",), "An unknown parent", detail)
     settled: set[str] = {ROOT}
     for key, declared in configuration.accounts.items():
-        if declared.parent != ROOT and declared.parent not in configuration.accounts:
-            near = nearest(declared.parent, configuration.accounts)
-            detail = f"{shown(declared.parent)} is no account, nor `root`.{near}"
-            yield _problem(declared, ("parent",), "An unknown parent", detail)
-        path: list[str] = []
+        path: dict[str, None] = {}
         current = key
         while current not in settled and current in configuration.accounts and current not in path:
-            path.append(current)
+            path[current] = None
             current = configuration.accounts[current].parent
         if current in path:
-            circle = [*path[path.index(current) :], current]
-            yield _problem(declared, ("parent",), "Parents in a circle", f"{' -> '.join(circle)}.")
+            keys = list(path)
+            circle = _circle([*keys[keys.index(current) :], current])
+            yield _problem(declared, ("parent",), "Parents in a circle", circle)
         settled.update(path)
+
+
+def _circle(keys: list[str]) -> str:
+    """A circle as a path; of a long one, how it begins and ends."""
+    ends = [*keys[: _DRAWN // 2], f"… ({len(keys) - _DRAWN} more)", *keys[-_DRAWN // 2 :]]
+    return f"{' -> '.join(keys if len(keys) <= _DRAWN else ends)}."
 
 
 def _collisions(configuration: Configuration) -> Iterator[Diagnostic]:
@@ -190,7 +206,7 @@ def _collide(
     first: dict[str, Declared] = {}
     for declared in configuration.accounts.values():
         value = declared.settings.get(name)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or declared.is_broken(("settings", name)):
             continue
         other = first.setdefault(normal(value), declared)
         if other is not declared:

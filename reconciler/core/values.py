@@ -45,10 +45,20 @@ MaybeJson: TypeAlias = JsonValue | Literal[Absent.ABSENT]
 ROOT: Final = "root"
 """The word for the root account where a parent's key is expected."""
 
-_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_SEGMENT = re.compile(r'\.?([A-Za-z0-9_-]+)|\[("(?:[^"\\]|\\.)*")\]')
-_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
+ID: Final = "[A-Za-z0-9-]{1,64}"
+KEY: Final = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+"""What the platform's ids and the keys of accounts and templates look like: regular expressions."""
+
+_PLAIN: Final = "[A-Za-z0-9_-]+"
+_QUOTED: Final = r'\["(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*"\]'
+PATH: Final = rf"(?:{_PLAIN}|{_QUOTED}(?:{_PLAIN})?)(?:\.{_PLAIN}|{_QUOTED}(?:{_PLAIN})?)*"
+"""What `parse_path` reads, as a regular expression."""
+
+_ID = re.compile(ID)
+_KEY = re.compile(KEY)
+_PATH = re.compile(PATH)
+_SEGMENT = re.compile(rf"({_PLAIN})|({_QUOTED})")
+_PLAIN_SEGMENT = re.compile(_PLAIN)
 
 
 def account_id(text: object) -> AccountId:
@@ -83,16 +93,9 @@ def dotted(path: FieldPath | tuple[str | int, ...]) -> str:
 
 def parse_path(text: str) -> FieldPath:
     """Read what `dotted` writes. Raises: ValueError if `text` is no such path."""
-    segments: list[str] = []
-    position = 0
-    for match in _SEGMENT.finditer(text):
-        if match.start() != position:
-            break
-        segments.append(json.loads(match[2]) if match[2] else match[1])
-        position = match.end()
-    if not segments or position != len(text) or text.startswith("."):
+    if not _PATH.fullmatch(text):
         raise ValueError('a path is names with dots between, and ["…"] around odd names')
-    return tuple(segments)
+    return tuple(plain or json.loads(quoted)[0] for plain, quoted in _SEGMENT.findall(text))
 
 
 @dataclass(frozen=True, slots=True, order=True)

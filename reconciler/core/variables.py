@@ -10,10 +10,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from reconciler.core.shapes import VariableShape, nearest, problem, shown
+from reconciler.core.shapes import (
+    RESERVED,
+    VARIABLE,
+    Known,
+    VariableShape,
+    listed,
+    nearest,
+    problem,
+    shown,
+)
 from reconciler.core.values import (
     ABSENT,
     Diagnostic,
@@ -32,11 +42,49 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _INTERPOLATION: Final = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(VARIABLE)
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
+_MOST_TEXT: Final = 128 * 1024 * 1024
+"""Characters that interpolations may make; a hundred thousand accounts need a fifth of it."""
 _OWN = "RECONCILER_VAR_"
-_RESERVED = ("VINIX_", "RECONCILER_")
+
+
+# --- text --------------------------------------------------------------------------------------
+
+_KEYWORDS: Final[Mapping[str, JsonValue]] = {
+    "true": True,
+    "false": False,
+    "null": None,
+    "~": None,
+    "": None,
+}
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
+_NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_NUMERIC_START = frozenset("-+.0123456789")
+NOT_TEXT: Final = frozenset(["", "~", "t", "f", "n", *_NUMERIC_START])
+"""How text begins, if not quoted, that may be anything but a string."""
+
+
+def scalar(text: str) -> JsonValue:
+    """What text that is not quoted means. Raises: ValueError with the reason if it can mean nothing."""
+    if text in _KEYWORDS:
+        return _KEYWORDS[text]
+    if text[0] not in _NUMERIC_START:
+        return text
+    if _INTEGER.fullmatch(text):
+        # Beyond 64 bits JSON libraries round or refuse; a long number is a string in disguise.
+        if len(text) > 20 or not -(2**63) <= int(text) < 2**63:  # noqa: PLR2004 - digits of 2**63
+            raise ValueError("an integer beyond 64 bits")
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        number = float(text)
+        if Decimal(repr(number)) != Decimal(text):
+            raise ValueError("a decimal that can't be kept exactly; shorten it")
+        return number
+    if _NOT_FINITE.fullmatch(text):
+        raise ValueError("not a finite number")
+    return text
 
 
 # --- variables -------------------------------------------------------------------------------
@@ -109,7 +157,7 @@ def _variable(
             "A malformed variable name", f"{shown(name)}: letters, digits and _ only."
         )
     shape = VariableShape.model_validate(block or {})
-    if shape.env.startswith(_RESERVED):
+    if shape.env.startswith(RESERVED):
         detail = (
             f"{shape.env} is the tool's own: a file can't reach credentials. Name another variable."
         )
@@ -156,21 +204,48 @@ def _typed(value: JsonValue, default: MaybeJson) -> JsonValue:
     try:
         return typed(value, "number" if isinstance(default, float) else kind)
     except ValueError as error:
-        raise ValueError(f"its default is {shown(default)}, so it {error}") from error
+        raise ValueError(f"it {error}, as its default is") from error
+
+
+_KINDS: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "boolean": ((bool,), "true or false"),
+    "integer": ((int,), "an integer"),
+    "number": ((int, float), "a number"),
+}
 
 
 def typed(text: str, kind: str) -> JsonValue:
     """`text` as a `boolean`, `integer` or `number`. Raises: ValueError with what it must be."""
-    if kind == "boolean":
-        if text not in ("true", "false"):
-            raise ValueError("must be true or false")
-        return text == "true"
-    if not _NUMBER.fullmatch(text) or (kind == "integer" and "." in text):
-        raise ValueError("must be an integer" if kind == "integer" else "must be a number")
-    return float(text) if "." in text else int(text)
+    types, name = _KINDS[kind]
+    try:
+        value = scalar(text)
+    except ValueError as error:
+        raise ValueError(f"is {error}") from error
+    if type(value) not in types:
+        raise ValueError(f"must be {name}")
+    return value
 
 
 # --- interpolation ---------------------------------------------------------------------------
+
+_COLUMN = r"row\.\s*[^\s\}][^\}]*"
+_LITERAL = r"\$+[^$\{]|\$\$+\{"
+"""A dollar sign that begins no interpolation: another character follows, or it is doubled."""
+
+WHOLE: Final = rf"^\$\{{\s*(?:var\.{VARIABLE}|{_COLUMN})\s*\}}$"
+"""A text that is one interpolation, which may become anything; `${account.key}` is always text."""
+
+INTERPOLATED: Final = rf"^[^$]*(?:(?:{_LITERAL})[^$]*)*\$\{{"
+"""A text with an interpolation in it, as a regular expression that is searched for."""
+
+
+def well_formed(*, rows: bool) -> str:
+    """A regular expression for texts whose interpolations all mean something, with rows or without.
+
+    It says the same as `Filler` does, for those who have a file alone: its JSON Schema.
+    """
+    expressions = "|".join(["account\\.key", rf"var\.{VARIABLE}", *([_COLUMN] if rows else [])])
+    return rf"^[^$]*(?:(?:{_LITERAL}|\$\{{\s*(?:{expressions})\s*\}})[^$]*)*\$*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,28 +261,41 @@ class Notes:
     """What came up while a block was filled in.
 
     `sensitive`: the leaves that no output may show, with their origin; `problems`: what was wrong,
-    by path.
+    by path; `keys`: the paths to keys that hold an interpolation, which stays as it is.
     """
 
     sensitive: dict[FieldPath, str] = field(default_factory=dict)
     problems: list[tuple[FieldPath, str]] = field(default_factory=list)
+    keys: list[FieldPath] = field(default_factory=list)
 
 
 class Filler:
-    """Replaces interpolations. `used` has the variables that stood in any of them."""
+    """Replaces interpolations.
+
+    `used`: the variables that stood in any of them. `left`: how many characters may still come of
+    them, in all accounts together.
+    """
 
     def __init__(self, variables: Mapping[str, Variable]) -> None:
         self.variables = variables
+        self.known = Known(variables)
         self.used: set[str] = set()
+        self.left = _MOST_TEXT
 
-    def fill(self, block: JsonObject, key: Key, row: Row | None) -> tuple[JsonObject, Notes]:
-        """The block filled in; what needs nothing is shared with the one given."""
+    def fill(self, block: JsonObject, key: Key | None, row: Row | None) -> tuple[JsonObject, Notes]:
+        """The block filled in; what needs nothing is shared with the one given.
+
+        Without a `key` there is no account, and what only one can tell is left out.
+        """
         notes = Notes()
         return _Filling(self, key, row, notes).mapping(block, ()), notes
 
-    def text(self, text: str, key: Key, row: Row | None) -> JsonValue:
-        """What one text stands for. Raises: ValueError with the reason if it is nothing."""
-        return _Filling(self, key, row, Notes()).text(text)[0]
+    def text(self, text: str, key: Key, row: Row | None) -> tuple[JsonValue, str | None]:
+        """What one text stands for, and its origin if it is sensitive.
+
+        Raises: ValueError with the reason if it stands for nothing.
+        """
+        return _Filling(self, key, row, Notes()).text(text)
 
     def assumed(self, origin: str) -> bool:
         """Whether a value is sensitive only because its variable came from the environment."""
@@ -215,50 +303,61 @@ class Filler:
         return variable is not None and variable.assumed
 
 
+class _Waits(Exception):
+    """Only for an account can it be told what this becomes."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Filling:
-    """One account being filled in."""
+    """One account being filled in, or what accounts are made of: then there is no `key`."""
 
     filler: Filler
-    key: Key
+    key: Key | None
     row: Row | None
     notes: Notes
 
     def mapping(self, block: JsonObject, path: FieldPath) -> JsonObject:
-        filled: JsonObject | None = None
+        filled: dict[str, MaybeJson] = {}
         for name, value in block.items():
-            if isinstance(value, str):
-                if "${" not in value and "://" not in value:
-                    continue
-                new = self._leaf(value, (*path, name))
-            elif isinstance(value, dict):
+            if "${" in name:
+                self.notes.keys.append((*path, name))
+            new: MaybeJson = value
+            if isinstance(value, dict):
                 new = self.mapping(value, (*path, name))
-            elif isinstance(value, list):
+            elif isinstance(value, list) or (
+                isinstance(value, str) and ("${" in value or "://" in value)
+            ):
                 new = self._leaf(value, (*path, name))
-            else:
-                continue
             if new is not value:
-                filled = dict(block) if filled is None else filled
                 filled[name] = new
-        return block if filled is None else filled
+        if not filled:
+            return block
+        laid = ((name, filled.get(name, value)) for name, value in block.items())
+        return {name: value for name, value in laid if value is not ABSENT}
 
-    def _leaf(self, value: JsonValue, path: FieldPath) -> JsonValue:
+    def _leaf(self, value: JsonValue, path: FieldPath) -> MaybeJson:
         try:
             filled, origin = self._value(value)
+        except _Waits:
+            return ABSENT
         except ValueError as error:
             self.notes.problems.append((path, f"{error}"))
             return value
-        if origin is not None:
-            self.notes.sensitive[path] = origin or f"accounts.{self.key}.{dotted(path)}"
+        self._hide(filled, path, origin)
         return filled
 
+    def _hide(self, value: JsonValue, path: FieldPath, origin: str | None) -> None:
+        """Note the leaves at and below `path` that no output may show."""
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                self._hide(inner, (*path, name), origin)
+        elif origin is not None or _has_credentials_in(value):
+            self.notes.sensitive[path] = origin or f"accounts.{self.key}.{dotted(path)}"
+
     def _value(self, value: JsonValue) -> tuple[JsonValue, str | None]:
-        """The value filled in, and its origin if it is sensitive ("" if that is the file)."""
+        """The value filled in, and the variable that it comes from, if that is sensitive."""
         if isinstance(value, str):
-            text, origin = self.text(value) if "${" in value else (value, None)
-            if origin is None and isinstance(text, str) and has_credentials(text):
-                origin = ""
-            return text, origin
+            return self.text(value) if "${" in value else (value, None)
         if isinstance(value, list):
             items = [self._value(item) for item in value]
             same = all(new is old for (new, _), old in zip(items, value, strict=True))
@@ -273,25 +372,45 @@ class _Filling:
     def text(self, text: str) -> tuple[JsonValue, str | None]:
         whole = _INTERPOLATION.fullmatch(text)
         if whole and whole[1] is not None:
-            return self._expression(whole)
+            value, origin = self._expression(whole)
+            self._spend(value)
+            return value, origin
         origins: list[str | None] = []
+        waits = False
 
         def replace(match: re.Match[str]) -> str:
+            nonlocal waits
             if match[1] is None:
                 return "${"
-            value, origin = self._expression(match)
+            try:
+                value, origin = self._expression(match)
+            except _Waits:
+                waits = True
+                return ""
             origins.append(origin)
             if isinstance(value, dict | list) or value is None:
                 raise ValueError(f"${{{match[1]}}} is no text; it can stand alone only.")
+            self._spend(value)
             return str(value).lower() if isinstance(value, bool) else str(value)
 
-        return _INTERPOLATION.sub(replace, text), _first(origins)
+        filled = _INTERPOLATION.sub(replace, text)
+        if waits:
+            raise _Waits
+        return filled, _first(origins)
+
+    def _spend(self, value: JsonValue) -> None:
+        """Raises: ValueError if the interpolations make more text than memory is for."""
+        self.filler.left -= len(value) if isinstance(value, str) else 1
+        if self.filler.left < 0:
+            raise ValueError(f"The interpolations make more than {_MOST_TEXT:,} characters.")
 
     def _expression(self, match: re.Match[str]) -> tuple[JsonValue, str | None]:
         expression = match[1].strip()
         if not match[2]:
             raise ValueError(f"{shown(match[0])} is not closed; write $${{ for a literal ${{.")
         kind, _, name = expression.partition(".")
+        if self.key is None and (expression == "account.key" or (kind == "row" and name)):
+            raise _Waits
         if expression == "account.key":
             return self.key, None
         if kind == "row" and name:
@@ -306,7 +425,7 @@ class _Filling:
     def _variable(self, name: str) -> tuple[JsonValue, str | None]:
         variables = self.filler.variables
         if name not in variables:
-            raise ValueError(f"{shown(name)} is no variable.{nearest(name, variables)}")
+            raise ValueError(f"{shown(name)} is no variable.{self.filler.known.nearest(name)}")
         self.filler.used.add(name)
         variable = variables[name]
         return variable.value, f"var.{name}" if variable.sensitive else None
@@ -317,19 +436,26 @@ class _Filling:
                 "${row.…} stands for something only where accounts_from makes accounts."
             )
         if name not in self.row.values:
-            known = self.row.values
-            columns = ", ".join(known)
-            raise ValueError(
-                f"{shown(name)} is no column of this row; it has {columns}.{nearest(name, known)}"
-            )
+            columns, place = self.row.values, self.row.source
+            here = f"the row at {place}" if isinstance(columns, MappingNode) else place.file
+            has = f"it has {listed(columns)}.{nearest(name, columns)}"
+            raise ValueError(f"{shown(name)} is no column of {here}; {has}")
         return self.row.values[name]
+
+
+def _has_credentials_in(value: JsonValue) -> bool:
+    """Whether a leaf is a URL with credentials, or a list that has one at any depth."""
+    if isinstance(value, str):
+        return has_credentials(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_has_credentials_in(item) for item in inner)
 
 
 def _first(origins: Iterable[str | None]) -> str | None:
     return next((origin for origin in origins if origin is not None), None)
 
 
-def interpolated(text: JsonValue) -> tuple[str, ...]:
+def interpolated(text: MaybeJson) -> tuple[str, ...]:
     """What the interpolations in `text` name, each once: `var.region`, `row.name`."""
     if not isinstance(text, str) or "${" not in text:
         return ()

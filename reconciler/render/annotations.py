@@ -100,6 +100,9 @@ def _physical(found: Diagnostic) -> JsonObject:
     if source is not None:
         region = {"startLine": source.line, "startColumn": source.column}
     return {
-        "artifactLocation": {"uri": quote(file), "uriBaseId": "%SRCROOT%"},
+        "artifactLocation": {
+            "uri": quote(file, errors="surrogateescape"),
+            "uriBaseId": "%SRCROOT%",
+        },
         "region": region,
     }

@@ -40,8 +40,12 @@ ORDER: Final = (
 
 
 def dumps(document: JsonObject) -> str:
-    """The document as text, indented, with a newline at its end."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    """The document as text, indented, with a newline at its end.
+
+    Names of files may have bytes that are no text: those are escapes in it, as JSON has them.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def plan(
@@ -137,6 +141,11 @@ def validation(diagnostics: Sequence[Diagnostic]) -> JsonObject:
         "valid": not any(found.severity == "error" for found in diagnostics),
         "diagnostics": [diagnostic(found) for found in diagnostics],
     }
+
+
+def answer(command: str, keys: JsonObject) -> JsonObject:
+    """The outcome of a small command: `keys`, and which command it is."""
+    return {"format_version": "1", "command": command, **keys}
 
 
 def failure(command: str, diagnostics: Sequence[Diagnostic]) -> JsonObject:

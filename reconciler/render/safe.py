@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from typing import TYPE_CHECKING
 
 from reconciler.core.masking import HIDDEN, open_side
@@ -17,16 +18,46 @@ if TYPE_CHECKING:
     from reconciler.core.diff import Side
 
 # Control characters, line and paragraph separators, invisible and bidirectional formatting,
-# interlinear and tag characters, lone surrogates.
+# interlinear and tag characters, lone surrogates, what XML can't hold; and the first character of
+# `##[error]` and its like, which CI hosts obey wherever it stands in a line of a log.
 _HARMFUL = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+    "\u3164\ufeff\uffa0\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e0fff]|#(?=#\\w*\\[)"
 )
 
 
 def terminal(text: str) -> str:
     """`text` on one line of a terminal, with nothing in it that a terminal obeys."""
     return _HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def html(text: str) -> str:
+    """`text` in HTML, as the content of an element or a quoted attribute."""
+    return escape(terminal(text))
+
+
+def markdown(text: str) -> str:
+    """`text` as a code span: in it nothing is markup, a link, a mention or a reference.
+
+    The span's fence is longer than any row of backticks in it (CommonMark, "Code spans").
+    """
+    text = terminal(text)
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    if not text.strip(" "):
+        return f"{fence}{text or ' '}{fence}"
+    pad = " " if text[0] in "` " or text[-1] in "` " else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def mermaid(text: str) -> str:
+    """`text` in a quoted label of Mermaid: all but letters, digits and a few harmless signs as codes."""
+    return re.sub(r"[!-~](?<![\w .,()-])", lambda match: f"#{ord(match[0])};", terminal(text))
+
+
+def dot(text: str) -> str:
+    """`text` in a quoted label of DOT, where backslashes and HTML's entities have a meaning."""
+    escaped = terminal(text).replace("\\", "\\\\").replace('"', '\\"')
+    return escaped.replace("&", "&amp;")
 
 
 def value(side: Side) -> str:

@@ -39,7 +39,7 @@ _ANSI: Final = {
     "dim": "\x1b[2m",
 }
 _SIGNS: Final = {"add": "+", "change": "~", "remove": "-"}
-_DONE: Final = {
+DONE: Final = {
     Action.CREATE: "created",
     Action.ADOPT: "adopted",
     Action.MOVE: "moved",
@@ -58,6 +58,7 @@ _COUNTED: Final = (
     Action.MOVE,
     Action.DELETE,
 )
+NOT_REFRESHED: Final = "Not refreshed: what was changed outside since the last apply is not known."
 _WIDTH: Final = 50
 _WIDE: Final = 80
 
@@ -105,26 +106,32 @@ def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
     if dangerous := dangers(plan):
         names = {change.key: change.name for change in plan.changes}
         yield from ("", paint("bold", "Dangerous:"))
-        for danger in dangerous:
-            yield paint("remove", f"  {_danger(danger, names)}")
+        for found in dangerous:
+            yield paint("remove", f"  {danger(found, names)}")
     if plan.changes:
-        sums = ", ".join(f"{plan.count(action)} to {action}" for action in ORDER)
-        yield paint("bold", f"Plan: {sums}.")
+        yield paint("bold", sums(plan))
     elif not plan.refusals:
-        yield f"No changes. {plan.unchanged} accounts match their declarations."
+        yield sums(plan)
     if not plan.refreshed:
-        yield "Not refreshed: what was changed outside since the last apply is not known."
+        yield NOT_REFRESHED
 
 
-def _danger(danger: Danger, names: Mapping[Key, str]) -> str:
+def sums(plan: Plan) -> str:
+    """A plan in one sentence."""
+    if not plan.changes:
+        return f"No changes. {plan.unchanged} accounts match their declarations."
+    return f"Plan: {', '.join(f'{plan.count(action)} to {action}' for action in ORDER)}."
+
+
+def danger(danger: Danger, names: Mapping[Key, str]) -> str:
     """One dangerous change, in a line of its own."""
     label = address(danger.key)
     if danger.key in names:
         label += f" ({terminal(names[danger.key])})"
     if danger.field is not None:
-        return f"{label}: {_leaf(danger.field)}"
+        return f"{label}: {leaf(danger.field)}"
     again = " and promoted again (temporary)" if danger.temporary else ""
-    return f"{label}: will be {_DONE[Action(danger.what)]}{again}"
+    return f"{label}: will be {DONE[Action(danger.what)]}{again}"
 
 
 def made(saved: SavedPlan) -> str:
@@ -149,32 +156,27 @@ def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
         label = f"{change.address} ({terminal(change.name)})"
         lines.append(f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}")
         lines += [_field(field, paint, note=False) for field in change.fields]
-    if changes:
-        count = "1 account" if len(changes) == 1 else f"{len(changes)} accounts"
-        lines.append(paint("bold", f"Drift: {count} changed outside, {unchanged} unchanged."))
-    else:
-        lines.append(f"No drift. {unchanged} accounts are as they were applied.")
+    total = drift_sums(len(changes), unchanged)
+    lines.append(paint("bold", total) if changes else total)
     return "\n".join(lines) + "\n"
 
 
-def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:
-    """What came of an apply: what went wrong, and the sum.
+def drift_sums(changed: int, unchanged: int) -> str:
+    """What was changed outside, in one sentence."""
+    if not changed:
+        return f"No drift. {unchanged} accounts are as they were applied."
+    count = "1 account" if changed == 1 else f"{changed} accounts"
+    return f"Drift: {count} changed outside, {unchanged} unchanged."
 
-    Counted is what the plan counts: not the calls that a create or another promotion needs.
-    """
-    planned = {change.key: change.actions for change in plan.changes}
+
+def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:
+    """What came of an apply: what went wrong, and the sum."""
     lines = [
-        paint("remove", f"  {address(result.key)}: {_failure(result)}")
+        paint("remove", f"  {address(result.key)}: {failure(result)}")
         for result in outcome.results
         if result.status != "done"
     ]
-    done = [r for r in outcome.results if r.status == "done" and r.action in planned.get(r.key, ())]
-    sums = [f"{sum(r.action is action for r in done)} {_DONE[action]}" for action in _COUNTED]
-    failed = sum(result.status in ("failed", "stale") for result in outcome.results)
-    skipped = sum(result.status == "skipped" for result in outcome.results)
-    word = "complete" if outcome.succeeded else "incomplete"
-    tail = f", {skipped} skipped" if skipped else ""
-    lines.append(paint("bold", f"Apply {word}: {', '.join(sums)}, {failed} failed{tail}."))
+    lines.append(paint("bold", outcome_sums(plan, outcome)))
     lines += _what_next(outcome)
     return "\n".join(lines) + "\n"
 
@@ -190,7 +192,23 @@ def _what_next(outcome: Outcome) -> Iterator[str]:
         yield "State says what was done. Apply again: it goes on from here."
 
 
-def _failure(result: Result) -> str:
+def outcome_sums(plan: Plan, outcome: Outcome) -> str:
+    """What came of an apply, in one sentence.
+
+    Counted is what the plan counts: not the calls that a create or another promotion needs.
+    """
+    planned = {change.key: change.actions for change in plan.changes}
+    done = [r for r in outcome.results if r.status == "done" and r.action in planned.get(r.key, ())]
+    counts = [f"{sum(r.action is action for r in done)} {DONE[action]}" for action in _COUNTED]
+    failed = sum(result.status in ("failed", "stale") for result in outcome.results)
+    skipped = sum(result.status == "skipped" for result in outcome.results)
+    word = "complete" if outcome.succeeded else "incomplete"
+    tail = f", {skipped} skipped" if skipped else ""
+    return f"Apply {word}: {', '.join(counts)}, {failed} failed{tail}."
+
+
+def failure(result: Result) -> str:
+    """What went wrong with an operation, and how its request is called in the platform's logs."""
     request = (
         f" (request {terminal(result.request_id)})"
         if result.request_id and result.request_id not in result.error
@@ -202,8 +220,8 @@ def _failure(result: Result) -> str:
 def step(result: Result) -> str:
     """One line for an operation that ended."""
     if result.status != "done":
-        return f"{address(result.key)}: {_failure(result)}"
-    word = f"{_DONE[result.action]}{' (temporary)' if result.temporary else ''}"
+        return f"{address(result.key)}: {failure(result)}"
+    word = f"{DONE[result.action]}{' (temporary)' if result.temporary else ''}"
     return f"{address(result.key)}: {word}{f' ({result.id})' if result.id else ''}"
 
 
@@ -269,7 +287,7 @@ def _branches(
     for index, key in enumerate(keys):
         last = index == len(keys) - 1
         change = changes[key]
-        words = ", ".join(_DONE[action] for action in change.actions)
+        words = ", ".join(DONE[action] for action in change.actions)
         style = _STYLE.get(change.actions[0], "change")
         yield f"{indent}{'└── ' if last else '├── '}{key} ({terminal(change.name)})  {paint(style, words)}"
         yield from _branches(
@@ -289,7 +307,7 @@ def state(state: State) -> str:
 
 
 def _change(change: Change, paint: Paint) -> Iterator[str]:
-    words = ", ".join(_DONE[action] for action in change.actions)
+    words = ", ".join(DONE[action] for action in change.actions)
     label = f"{change.address} ({terminal(change.name)})"
     style = _STYLE.get(change.actions[0], "change")
     again = change.drift and Action.CREATE in change.actions
@@ -301,10 +319,11 @@ def _change(change: Change, paint: Paint) -> Iterator[str]:
 
 def _field(field: FieldChange, paint: Paint, *, note: bool) -> str:
     outside = "  (changed outside)" if note and field.drift else ""
-    return paint(field.op, f"    {_leaf(field)}") + outside
+    return paint(field.op, f"    {leaf(field)}") + outside
 
 
-def _leaf(field: FieldChange) -> str:
+def leaf(field: FieldChange) -> str:
+    """One leaf that changes: `~ settings.timezone: "Europe/Rome" -> "Europe/Paris"`."""
     before, after = value(field.before), value(field.after)
     text = {"add": after, "change": f"{before} -> {after}", "remove": before}[field.op]
     return f"{_SIGNS[field.op]} {terminal(dotted(field.path))}: {text}"

@@ -73,7 +73,7 @@ def test_a_run_that_holds_the_lock_is_named(release: World, project: Project, ur
         wait_for(lambda: struck(release, 2))
         refused = project.apply()
         assert refused.code == 4
-        assert f"(pid {process.pid})" in refused.err
+        assert f"pid {process.pid}" in refused.err
         process.communicate()
     assert process.returncode == 0
 

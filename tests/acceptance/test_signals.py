@@ -134,8 +134,6 @@ def test_twice_it_stops_at_once_and_the_next_apply_finds_out(
     release.platform.faults.clear()
     applied = project.apply()
     assert applied.code == 0, applied.err
-    assert applied.err.count("no more events are written: No space left on device") == 1
-    assert "5 created" in applied.out
     assert release.names() == sorted(five())
     assert project.plan().code == 0
 

@@ -417,10 +417,10 @@ def in_thread(work: Callable[[], object]) -> Iterator[Callable[[], object]]:
         yield lambda: future.result(20)
 
 
-def is_waiting(place: PostgresPlace) -> bool:
-    """Whether somebody waits for a lock of the database."""
-    query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND '' <> %s"
-    return place.sql(query) != [(0,)]
+def waiting(place: PostgresPlace) -> int:
+    """How many wait for a lock of the database."""
+    ((found,),) = place.sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND '' <> %s")
+    return int(found)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -442,7 +442,7 @@ def test_a_write_that_comes_after_the_lock_was_taken_over_is_lost(place: Postgre
                 [place.name],
             )
             with in_thread(lambda: writer.save(a_state(2, "a", "z"))) as result:
-                wait_until(lambda: is_waiting(place))
+                wait_until(lambda: waiting(place) == 1)
                 other.execute("COMMIT")
                 with pytest.raises(Lost):
                     result()
@@ -469,16 +469,9 @@ def test_who_would_take_over_waits_for_a_write_and_finds_its_holder_alive(
         with other.transaction():
             other.execute("LOCK TABLE reconciler.journal")
             with in_thread(lambda: writer.journal(a_state(1, "a"), [an_entry("b")])) as written:
-                wait_until(lambda: is_waiting(place))
+                wait_until(lambda: waiting(place) == 1)
                 with in_thread(lambda: locked(place.backend(), "run-2").__enter__()) as taken:
-                    wait_until(
-                        lambda: (
-                            place.sql(
-                                "SELECT count(*) FROM pg_locks WHERE NOT granted AND '' <> %s"
-                            )
-                            == [(2,)]
-                        )
-                    )
+                    wait_until(lambda: waiting(place) == 2)
                     other.execute("COMMIT")
                     written()
                     with pytest.raises(Locked):
@@ -501,7 +494,6 @@ def test_a_holder_that_stands_still_in_the_middle_of_a_write_is_thrown_out(
         with in_thread(lambda: silent._lock.write(stand_still)) as result:
             try:
                 with locked(place.backend(QUICK), "run-2", timeout=20) as writer:
-                    assert writer.read() == a_state(1, "a")
                     writer.save(a_state(2, "a", "b"))
                     woken.set()
                     with pytest.raises(Lost, match="taken over by"):
@@ -509,6 +501,22 @@ def test_a_holder_that_stands_still_in_the_middle_of_a_write_is_thrown_out(
             finally:
                 woken.set()
     assert place.backend().read() == a_state(2, "a", "b")
+
+
+def test_a_write_that_takes_longer_than_a_lease_keeps_others_out(place: PostgresPlace) -> None:
+    def take_long(connection: Any, noted: Any) -> Any:
+        connection.execute("SELECT pg_sleep(3)")
+        return noted
+
+    with (
+        locked(place.backend(QUICK)) as writer,
+        in_thread(lambda: writer._lock.write(take_long)) as written,
+    ):
+        with pytest.raises(Locked) as caught, locked(place.backend(QUICK), "run-2", timeout=1):
+            raise AssertionError
+        assert caught.value.holder is not None
+        assert caught.value.holder.run == "run-1"
+        written()
 
 
 # --- connections that are lost ---
@@ -557,24 +565,29 @@ def test_a_write_that_was_cut_off_in_the_middle_is_done_again_and_once(
     assert place.backend().read() == a_state(2, "a")
 
 
-Cut = Literal["the question", "the answer"]
+Cut = Literal["the question", "the answer", "the middle"]
+_CHUNK = 65536
 
 
 class Wire:
-    """A way to the server by TCP that can be cut at a COMMIT."""
+    """A way to the server by TCP that can be cut."""
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server.socket / ".s.PGSQL.5432"
         self._cut: Cut | None = None
         self._skip = 0
         self.cuts = 0
+        self.woken = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
     def cut_next(self, cut: Cut, skip: int = 0) -> None:
-        """Cut at the next COMMIT, or so many later: before the server gets it, or its answer."""
+        """Cut at the next COMMIT, or so many later: before the server gets it, or its answer.
+
+        Or fall silent in the middle of the next question that is large, until `woken`.
+        """
         self._cut, self._skip = cut, skip
 
     def close(self) -> None:
@@ -596,8 +609,10 @@ class Wire:
         with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
             server.connect(str(self._server))
             while True:
+                if cut == "the middle":
+                    self.woken.wait(20)
                 for end in select.select([client, server], [], [])[0]:
-                    data = end.recv(65536)
+                    data = end.recv(_CHUNK)
                     if end is client:
                         cut = self._cut_here(data)
                     if not data or cut == ("the question" if end is client else "the answer"):
@@ -605,7 +620,8 @@ class Wire:
                     (server if end is client else client).sendall(data)
 
     def _cut_here(self, question: bytes) -> Cut | None:
-        if b"COMMIT\0" not in question or self._cut is None:
+        large = self._cut == "the middle" and len(question) == _CHUNK
+        if self._cut is None or not (large or b"COMMIT\0" in question):
             return None
         if self._skip:
             self._skip -= 1
@@ -658,6 +674,29 @@ def test_a_lock_is_got_although_the_answer_is_lost(
         assert wire.cuts == 1
         writer.save(a_state(1))
     assert place.backend().read() == a_state(1)
+
+
+def test_who_stands_still_while_he_sends_a_large_state_keeps_nobody_out(
+    place: PostgresPlace, wire: Wire
+) -> None:
+    """The server hears half of a message, and would wait for the rest for ever."""
+    large = a_state_of(2, {"a": "x" * 20 * _CHUNK})
+    with locked(by_wire(place, wire, QUICK)) as silent:
+        silent.save(a_state(1, "a"))
+        wire.cut_next("the middle")
+        with (
+            in_thread(lambda: silent.save(large)) as result,
+            locked(place.backend(QUICK), "run-2", timeout=20) as writer,
+        ):
+            assert wire.cuts == 1
+            writer.save(a_state(2, "a", "b"))
+            wire.woken.set()
+            with pytest.raises(Lost, match="taken over by"):
+                result()
+            assert place.backend().read() == a_state(2, "a", "b")
+            assert len(place.sql("SELECT number FROM reconciler.states WHERE name = %s")) == 2
+            writer.save(a_state(3, "a"))
+    assert place.backend().read() == a_state(3, "a")
 
 
 def test_where_the_way_stays_cut_the_write_fails_and_says_what_is_kept(

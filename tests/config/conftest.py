@@ -10,6 +10,7 @@ import pytest
 
 from reconciler.config.project import load, open_project
 from reconciler.core.configuration import Configuration, Invalid
+from reconciler.core.shapes import folded
 from reconciler.core.validate import validate
 from reconciler.core.values import Diagnostic, JsonValue
 
@@ -40,7 +41,6 @@ def loaded(tmp_path: Path) -> Load:
         except Invalid as error:
             return None, list(error.diagnostics)
         zones = frozenset(zoneinfo.available_timezones())
-        found = sorted([*diagnostics, *validate(configuration, zones)], key=Diagnostic.sort_key)
-        return configuration, found
+        return configuration, folded([*diagnostics, *validate(configuration, zones)])
 
     return run

@@ -152,6 +152,7 @@ def test_credentials_in_a_url_make_a_value_sensitive(loaded: Load, value: str) -
     [
         ({"reconciler.yaml": "include: [nowhere]\n"}, ["reconciler.yaml:3:11 A wrong include"]),
         ({"reconciler.yaml": "include: ['*.yml']\n"}, ["reconciler.yaml:3:11 A wrong include"]),
+        ({"reconciler.yaml": "include: ['a**']\n"}, ["reconciler.yaml:3:11 A wrong include"]),
         ({"reconciler.yaml": "include: [../x, /etc/passwd]\n"}, ["reconciler.yaml:3:11 A wrong include", "reconciler.yaml:3:17 A wrong include"]),
         ({"reconciler.yaml": "include: [a.yaml]\n", "a.yaml": ""}, ["a.yaml:1:1 A file without content"]),
         ({"reconciler.yaml": "include: [a.yaml]\n", "a.yaml": "- x\n"}, ["a.yaml:1:1 A file without content"]),
@@ -171,6 +172,58 @@ def test_what_is_wrong_in_the_files_is_told_at_once_with_its_place(
     loaded: Load, files: dict[str, str], expected: list[str]
 ) -> None:
     assert problems(loaded(files)) == expected
+
+
+COVERED = """\
+defaults: {settings: {enabled: 1, name: "${account.key}"}}
+templates:
+  t: {parent: nobody, settings: {timezone: 5, org: "${row.x} ${account.key} ${var.x}"}}
+  u: {settings: {language: 5}}
+variables: {x: {default: x}}
+accounts:
+  a: {extends: [t, u], parent: root, settings: {realm: aaaa, enabled: true, timezone: Etc/UTC, org: A}}
+  b: {extends: [u], settings: {realm: bbbb, enabled: true}}
+"""
+
+
+def test_what_is_wrong_in_defaults_and_templates_is_wrong_where_accounts_cover_it_too(
+    loaded: Load,
+) -> None:
+    found = loaded({"reconciler.yaml": COVERED})
+    assert problems(found) == [
+        "reconciler.yaml:3:32 A value of the wrong type",
+        "reconciler.yaml:5:15 An unknown parent",
+        "reconciler.yaml:5:44 A value of the wrong type",
+        "reconciler.yaml:6:28 A value of the wrong type",
+    ]
+    assert [d.address for d in found[1]] == ["defaults", "templates.t", "templates.t", "accounts.a"]
+    assert [d.detail.count("(The same from here: ") for d in found[1]] == [0, 0, 0, 1]
+
+
+def test_what_a_key_and_a_row_make_of_a_template_is_not_told_before_they_do(loaded: Load) -> None:
+    text = """\
+variables: {domain: {default: example.com}}
+templates:
+  t: {settings: {realm: "${account.key}.${var.domain}", enabled: "${row.on}", flags: ["${row.x}"]}}
+  u: {settings: {org: "${account.key}.${var.domian}"}}
+"""
+    assert problems(loaded({"reconciler.yaml": text})) == [
+        "reconciler.yaml:6:23 A broken interpolation"
+    ]
+
+
+def test_the_defaults_can_extend_templates(loaded: Load) -> None:
+    text = """\
+templates: {t: {settings: {org: T, language: t}}}
+defaults: {extends: [%s], settings: {org: D}}
+accounts: {a: {settings: {name: A, realm: aaaa}}}
+"""
+    assert settings(loaded({"reconciler.yaml": text % "t"})) == {
+        "name": "A", "realm": "aaaa", "org": "D", "language": "t",
+    }  # fmt: skip
+    assert problems(loaded({"reconciler.yaml": text % "v"})) == [
+        "reconciler.yaml:4:22 An unknown template"
+    ]
 
 
 def test_a_link_out_of_the_project_is_refused(
@@ -245,3 +298,32 @@ def test_a_project_without_a_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Invalid) as caught:
         open_project(tmp_path, {})
     assert "reconciler init" in caught.value.diagnostics[0].detail
+
+
+@pytest.mark.parametrize(
+    ("file", "pinned", "expected"),
+    [
+        ("", None, "state/reconciler.state.json"),
+        ("state: https://state.example.com/a\n", None, "https://state.example.com/a"),
+        ("", "https://state.example.com/a", "https://state.example.com/a"),
+        ("state: a.json\n", "a.json", "a.json"),
+    ],
+)
+def test_state_is_where_the_file_or_the_environment_says(
+    tmp_path: Path, file: str, pinned: str | None, expected: str
+) -> None:
+    (tmp_path / "reconciler.yaml").write_text(f"version: 1\n{file}")
+    environment = {"RECONCILER_STATE": pinned} if pinned else {}
+    assert open_project(tmp_path, environment).state == expected
+
+
+def test_a_file_can_not_send_state_and_its_password_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "reconciler.yaml").write_text(
+        "version: 1\nstate: https://u:p@elsewhere.example.com/a\n"
+    )
+    project = open_project(tmp_path, {"RECONCILER_STATE": "https://state.example.com/a"})
+    with pytest.raises(
+        HostMismatch, match=r"reconciler\.yaml:2:8: state is https://elsewhere"
+    ) as caught:
+        _ = project.state
+    assert "u:p" not in str(caught.value)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -8,6 +9,7 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from reconciler.core.account import (
     MODULES,
@@ -17,6 +19,7 @@ from reconciler.core.account import (
     SERVER_WRITTEN,
     Account,
     Violation,
+    broken_patterns,
     default_of,
     equal,
     json_schema,
@@ -252,7 +255,6 @@ BROKEN: list[tuple[JsonObject, str, str]] = [
         "metaflows.numbers.\u0661",
         "additionalProperties",
     ),
-    (at("metaflows.patterns.(", {"module": "hangup"}), "metaflows.patterns.(", "error"),
     (an_account(metaflows={"patterns": {"": {"module": "x"}}}), "metaflows.patterns.", "minLength"),
     (a_metaflow({}), "metaflows.numbers.1.module", "required"),
     (a_metaflow({"module": ""}), "metaflows.numbers.1.module", "minLength"),
@@ -371,7 +373,6 @@ def test_a_violation_carries_the_limit_and_what_stands_there() -> None:
         a_recording(format="S3cr3t"),
         a_formatter("S3cr3t"),
         a_formatter([{"regex": "(S3cr3t"}]),
-        an_account(metaflows={"patterns": {"(S3cr3t": {"module": "x"}}}),
         an_account(metaflows={"numbers": {"S3cr3t": {"module": "x"}}}),
         a_metaflow({"module": "play", "data": {"leg": "S3cr3t"}}),
     ],
@@ -458,6 +459,81 @@ def test_the_data_of_a_module_is_checked_below_its_path(
     assert violations(document) == []
     child["data"] = wrong
     assert broken(document) == [(f"metaflows.numbers.1.children.9.data.{path}", rule)]
+
+
+RELATION: JsonObject = {"conference_id": "a", "participant_id": 1, "other_participant": "2"}
+
+
+@pytest.mark.parametrize(
+    ("module", "data", "path", "rule"),
+    [
+        ("audio_level", {"level": -5}, "level", "minimum"),
+        ("audio_level", {"level": 5}, "level", "maximum"),
+        ("pivot", {"voice_url": "ftp://x"}, "voice_url", "pattern"),
+        ("pivot", {"voice_url": "https://x", "cdr_url": "x"}, "cdr_url", "pattern"),
+        ("relate", {**RELATION, "participant_id": 1.5}, "participant_id", "type"),
+        ("relate", {**RELATION, "participant_id": True}, "participant_id", "type"),
+        ("relate", {**RELATION, "other_participant": None}, "other_participant", "type"),
+        ("say", {"gender": "female"}, "gender", "enum"),
+        ("say", {"method": "sung"}, "method", "enum"),
+        ("say", {"type": "song"}, "type", "enum"),
+        ("sound_touch", {"adjust_in_octaves": -1.1}, "adjust_in_octaves", "minimum"),
+        ("sound_touch", {"adjust_in_octaves": 1.1}, "adjust_in_octaves", "maximum"),
+        ("sound_touch", {"adjust_in_semitones": -15}, "adjust_in_semitones", "minimum"),
+        ("sound_touch", {"adjust_in_semitones": 14.5}, "adjust_in_semitones", "maximum"),
+        ("sound_touch", {"pitch": 0.9}, "pitch", "minimum"),
+        ("sound_touch", {"rate": 0}, "rate", "minimum"),
+        ("sound_touch", {"tempo": 0.99}, "tempo", "minimum"),
+        ("tts", {"terminators": ["12"]}, "terminators.0", "enum"),
+    ],
+)
+def test_the_data_of_modules_has_the_limits_of_the_platform(
+    module: str, data: JsonObject, path: str, rule: str
+) -> None:
+    """Each limit is broken once. Source: docs/platform.md 7.4."""
+    node: JsonObject = {"module": module, "data": data}
+    assert broken(a_metaflow(node)) == [(f"metaflows.numbers.1.data.{path}", rule)]
+
+
+@pytest.mark.parametrize(
+    ("module", "data"),
+    [
+        ("audio_level", {"level": -4}),
+        ("audio_level", {"level": 4}),
+        ("pivot", {"voice_url": "http://localhost/x", "cdr_url": "https://x"}),
+        ("relate", RELATION),
+        ("sound_touch", {"adjust_in_octaves": 1, "adjust_in_semitones": -14.0, "pitch": 1}),
+        ("tts", {"terminators": ["*", "0", "*"]}),
+    ],
+)
+def test_the_data_of_modules_may_go_to_the_limits(module: str, data: JsonObject) -> None:
+    assert violations(a_metaflow({"module": module, "data": data})) == []
+
+
+PCRE = [
+    r"^(?<number>\d+)$", r"(?'n'\d)\k'n'", r"\p{Lu}\P{^L}\pN", r"\h+\R\K", r"\Q(*[\E.", r"(?|a|(b))",
+    r"a(?i)b", r"(*UTF8)^a", r"(a|(?R)b)(?1)(?&n)", r"a++b", r"[[:alnum:]_]+", r"\\Q(a)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PCRE)
+def test_what_only_the_platforms_expressions_know_is_no_mistake(pattern: str) -> None:
+    assert violations(a_formatter({"regex": pattern})) == []
+
+
+@pytest.mark.parametrize("pattern", ["(", "a**", "[z-a]", "*", "a)", "\\", r"\\Q(", r"(?<n>"])
+def test_an_expression_that_compiles_nowhere_is_refused(pattern: str) -> None:
+    assert broken(a_formatter({"regex": pattern})) == [("formatters.From.regex", "error")]
+
+
+def test_a_key_that_should_match_something_and_does_not_compile_is_told_but_kept() -> None:
+    """The platform takes it as it takes any other. Source: docs/platform.md 7.3, 7.4."""
+    document = an_account(
+        dial_plan={"system": [], "^1(": {}, r"^(\d)$": {}},
+        metaflows={"patterns": {"[": {"module": "hangup"}, "^2$": {"module": "hangup"}}},
+    )
+    assert violations(document) == []
+    assert broken_patterns(document) == [("dial_plan", "^1("), ("metaflows", "patterns", "[")]
 
 
 @pytest.mark.parametrize("node", [{"module": "pivot"}, {"module": "pivot", "data": None}])
@@ -813,6 +889,16 @@ def test_normal_forms_are_their_own_normal_forms(text: str) -> None:
 
 # --- JSON Schema
 
+ZONES = ("Etc/UTC", "Europe/Paris", "UTC")
+NOT_IN_A_SCHEMA = ("formatters.From.regex", "formatters.From.0.regex", "metaflows.patterns.(")
+"""Places in `BROKEN` of regular expressions that don't compile, which no schema can tell."""
+
+
+def as_yaml_has_it(document: JsonObject) -> bool:
+    """Whether a file can hold this: no NaN, no half characters; and 60.0 not for what 60 is."""
+    text = json.dumps(document)
+    return not re.search(r"NaN|Infinity|\\ud800|60\.0|\\n", text)
+
 
 def objects_in(schema: JsonValue) -> list[JsonObject]:
     parts: list[JsonValue] = []
@@ -825,7 +911,7 @@ def objects_in(schema: JsonValue) -> list[JsonObject]:
 
 
 def test_the_json_schema_describes_every_field_of_every_object() -> None:
-    schema = json_schema()
+    schema = json_schema(ZONES)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["required"] == ["name"]
     assert schema["additionalProperties"] is False
@@ -838,14 +924,14 @@ def test_the_json_schema_describes_every_field_of_every_object() -> None:
 
 
 def test_the_json_schema_refers_only_to_what_it_defines() -> None:
-    schema = json_schema()
+    schema = json_schema(ZONES)
     defined = {f"#/$defs/{name}" for name in cast("JsonObject", schema["$defs"])}
     referred = {found["$ref"] for found in objects_in(schema) if "$ref" in found}
     assert referred == defined
 
 
 def test_the_json_schema_states_limits_defaults_and_the_data_of_modules() -> None:
-    schema = json_schema()
+    schema = json_schema(ZONES)
     definitions = cast("dict[str, JsonObject]", schema["$defs"])
     properties = cast("dict[str, JsonObject]", schema["properties"])
     assert (properties["realm"]["minLength"], properties["realm"]["maxLength"]) == (4, 253)
@@ -854,9 +940,19 @@ def test_the_json_schema_states_limits_defaults_and_the_data_of_modules() -> Non
     metaflows = cast("dict[str, JsonObject]", definitions["Metaflows"]["properties"])
     assert metaflows["binding_digit"]["default"] == "*"
     assert metaflows["numbers"]["propertyNames"] == {"pattern": "^[0-9]+$"}
+    assert properties["timezone"]["enum"] == ["Etc/UTC", "Europe/Paris"]
     cases = cast("list[JsonObject]", definitions["MetaflowNode"]["allOf"])
     assert len(cases) == len(MODULES)
 
 
 def test_the_json_schema_is_the_same_each_time() -> None:
-    assert json.dumps(json_schema()) == json.dumps(json_schema())
+    assert json.dumps(json_schema(ZONES)) == json.dumps(json_schema(ZONES))
+
+
+def test_the_json_schema_refuses_what_breaks_a_rule_and_accepts_the_rest() -> None:
+    validator = Draft202012Validator(json_schema([*ZONES, "x" * 32]))
+    for document in VALID:
+        assert validator.is_valid(document), document
+    for document, path, _ in BROKEN:
+        if path not in NOT_IN_A_SCHEMA and as_yaml_has_it(document):
+            assert not validator.is_valid(document), document

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from reconciler.core.state import (
@@ -20,6 +20,8 @@ from reconciler.core.state import (
     entry_json,
     fold,
     parse,
+    rekeyed,
+    without,
 )
 from reconciler.core.values import AccountId, JsonValue
 
@@ -151,3 +153,27 @@ def test_the_digest_depends_on_the_key_and_the_value() -> None:
     assert state.digest("x") != state.digest("y")
     assert state.digest("x") != replace(state, digest_key="11" * 32).digest("x")
     assert "00" * 32 not in repr(state)
+
+
+@given(states, keys, keys)
+def test_a_key_that_changes_takes_all_with_it_and_nothing_else(
+    state: State, old: str, new: str
+) -> None:
+    assume(new not in state.accounts and new not in state.intents and new != old)
+    known = [*state.accounts, *state.intents]
+    old = known[0] if known else old
+    moved = rekeyed(state, old, new)
+    assert moved.serial == state.serial + bool(known)
+    assert {new if k == old else k: r for k, r in state.accounts.items()} == moved.accounts
+    assert moved.intents.keys() == {new if k == old else k for k in state.intents}
+    if new in moved.intents:
+        assert moved.intents[new] == replace(state.intents[old], key=new)
+
+
+@given(states)
+def test_nothing_is_left_of_what_is_forgotten(state: State) -> None:
+    keys = [*state.accounts, *state.intents][:2]
+    left = without(state, keys)
+    assert left.accounts == {k: r for k, r in state.accounts.items() if k not in keys}
+    assert left.intents == {k: i for k, i in state.intents.items() if k not in keys}
+    assert left.serial == state.serial + bool(keys)

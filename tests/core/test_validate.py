@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.config.project import load, open_project
+from reconciler.core.shapes import folded
 from reconciler.core.validate import validate
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def found(tmp_path: Path, text: str) -> list[Diagnostic]:
     (tmp_path / "reconciler.yaml").write_text(text)
     configuration, diagnostics = load(open_project(tmp_path, {}), {})
     assert diagnostics == []
-    return validate(configuration, frozenset(zoneinfo.available_timezones()))
+    return folded(validate(configuration, frozenset(zoneinfo.available_timezones())))
 
 
 def errors(tmp_path: Path, text: str) -> list[str]:

@@ -75,15 +75,15 @@ def test_defaults_go_only_where_an_object_is() -> None:
     [("5", 5), ("5.0", 5), ("-3", -3), (5.4, 5), (2.5, 3), (-2.5, -3), ("1.5", 2)],
 )
 def test_an_integer_is_made_of_text_and_fractions(sent: JsonValue, kept: int) -> None:
-    result = rules.checked(metaflow("audio_level", level=sent))
+    result = rules.checked(metaflow("transfer", timeout=sent))
     assert result.errors == {}
-    assert result.document == metaflow("audio_level", level=kept)
+    assert result.document == metaflow("transfer", timeout=kept)
 
 
 @pytest.mark.parametrize("sent", ["five", "0x5", "", True, [], {}, "1e3"])
 def test_an_integer_is_made_of_nothing_else(sent: JsonValue) -> None:
-    path = "metaflows.numbers.1.data.level"
-    assert set(rules.checked(metaflow("audio_level", level=sent)).errors[path]) == {"type"}
+    path = "metaflows.numbers.1.data.timeout"
+    assert set(rules.checked(metaflow("transfer", timeout=sent)).errors[path]) == {"type"}
 
 
 def test_repairs_reach_into_lists_and_keep_fractions_of_numbers() -> None:

@@ -1,0 +1,303 @@
+"""What a report tells, whatever its format: the outcome of a plan, an apply or a search for drift.
+
+A report is a page for people who were not there, so it also says when it was made, and sets each
+account into the tree of resellers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from reconciler.core.danger import dangers
+from reconciler.core.values import ROOT, Diagnostic, Key, address, value_at
+from reconciler.render.safe import terminal
+from reconciler.render.text import (
+    DONE,
+    NOT_REFRESHED,
+    danger,
+    diagnostic,
+    drift_sums,
+    failure,
+    leaf,
+    outcome_sums,
+    sums,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from reconciler.core.outcome import Outcome, Result
+    from reconciler.core.plan import Change, Plan, Refusal
+    from reconciler.core.state import State
+
+Verdict = Literal["unchanged", "changed", "done", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An account in the tree. `parent`: its key, `root`, or an id where it has no key."""
+
+    key: Key
+    name: str
+    parent: str
+    reseller: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing about an account. `op`: what happens to a field; `error`: what kept that from it."""
+
+    op: Literal["add", "change", "remove", "error"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An account that was looked at. `kinds`: the words that it can be found by; all texts are safe."""
+
+    node: Node
+    verdict: Verdict
+    words: str
+    kinds: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def label(self) -> str:
+        """Address and name."""
+        return f"{address(self.node.key)} ({terminal(self.node.name)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a report tells.
+
+    `headline`: the whole in one sentence. `digest`: of the plan, "" if there is nothing to apply.
+    `dangers` and `errors`: lines to be read first; `dangerous`: how many dangers there are of each
+    kind. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
+    looked at too.
+    """
+
+    command: str
+    made: datetime
+    headline: str
+    notes: tuple[str, ...] = ()
+    digest: str = ""
+    dangers: tuple[str, ...] = ()
+    dangerous: Mapping[str, int] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    errors: tuple[str, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    nodes: Mapping[Key, Node] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> tuple[Entry, ...]:
+        """The accounts that something is done to, or was."""
+        return tuple(entry for entry in self.entries if entry.verdict != "unchanged")
+
+
+def of_plan(
+    plan: Plan, made: datetime, *, command: str = "plan", outcome: Outcome | None = None
+) -> Report:
+    """What would change; with `outcome`, what became of it."""
+    remembered = _remembered(plan.state)
+    changed = {change.key: _node_of(change, remembered) for change in plan.changes}
+    quiet = {
+        declared.key: Node(declared.key, live.name, declared.parent, live.reseller)
+        for declared, live in plan.untouched
+    }
+    if outcome is None:
+        entries = [_planned(change, changed[change.key]) for change in plan.changes]
+    else:
+        entries = _outcomes(plan, outcome, changed)
+    found = dangers(plan)
+    names = {change.key: change.name for change in plan.changes}
+    return Report(
+        command=command,
+        made=made,
+        headline=_headline(plan, command, outcome),
+        notes=tuple(_notes(plan)),
+        digest=plan.digest if plan.changes and not plan.refusals else "",
+        dangers=tuple(danger(one, names) for one in found),
+        dangerous=Counter(one.what for one in found),
+        refusals=plan.refusals,
+        errors=_errors(outcome.results) if outcome else (),
+        diagnostics=plan.diagnostics,
+        entries=_sorted([*map(_unchanged, quiet.values()), *entries]),
+        nodes=remembered | quiet | changed,
+    )
+
+
+def of_drift(
+    state: State, changes: Sequence[Change], unchanged: Sequence[Key], made: datetime
+) -> Report:
+    """What was changed outside since the last apply."""
+    nodes = _remembered(state)
+    entries = [_unchanged(nodes[key]) for key in unchanged]
+    entries += [_drifted(change, nodes[change.key]) for change in changes]
+    return Report(
+        command="drift",
+        made=made,
+        headline=drift_sums(len(changes), len(unchanged)),
+        entries=_sorted(entries),
+        nodes=nodes,
+    )
+
+
+def of_failure(command: str, diagnostics: Sequence[Diagnostic], made: datetime) -> Report:
+    """A command that ended before it had anything to show."""
+    errors = [diagnostic(found) for found in diagnostics if found.severity == "error"]
+    many = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    return Report(
+        command=command,
+        made=made,
+        headline=f"Failed with {many}.",
+        errors=tuple(errors),
+        diagnostics=tuple(found for found in diagnostics if found.severity != "error"),
+    )
+
+
+def _outcomes(plan: Plan, outcome: Outcome, nodes: Mapping[Key, Node]) -> list[Entry]:
+    results: dict[Key, list[Result]] = defaultdict(list)
+    for result in outcome.results:
+        results[result.key].append(result)
+    return [_applied(change, nodes[change.key], results[change.key]) for change in plan.changes]
+
+
+def _errors(results: Sequence[Result]) -> tuple[str, ...]:
+    failed = (result for result in results if result.status != "done")
+    return tuple(f"{address(result.key)}: {failure(result)}" for result in failed)
+
+
+def _sorted(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(sorted(entries, key=lambda entry: entry.node.key))
+
+
+def _headline(plan: Plan, command: str, outcome: Outcome | None) -> str:
+    if outcome is not None:
+        return outcome_sums(plan, outcome)
+    if plan.refusals:
+        return f"Refused. {sums(plan)}" if plan.changes else "Refused."
+    return sums(plan) if command == "plan" else f"Not approved, nothing was done. {sums(plan)}"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    if not plan.complete:
+        yield "Only some addresses were looked at (--target)."
+    if not plan.refreshed:
+        yield NOT_REFRESHED
+
+
+def _remembered(state: State) -> dict[Key, Node]:
+    """The accounts as state has them."""
+    keys = {record.id: key for key, record in state.accounts.items()} | {state.root: ROOT}
+    return {
+        key: Node(
+            key,
+            str(value_at(record.applied, ("settings", "name"))),  # never a sensitive one
+            keys.get(record.parent_id, record.parent_id),
+            record.reseller,
+        )
+        for key, record in state.accounts.items()
+    }
+
+
+def _node_of(change: Change, known: Mapping[Key, Node]) -> Node:
+    """The account of a change; a reseller if it is one before or after, or was when state saw it."""
+    declared = change.declared is not None and change.declared.block.get("reseller") is True
+    live = change.live is not None and change.live.reseller
+    remembered = change.key in known and known[change.key].reseller
+    return Node(change.key, change.name, change.parent, declared or live or remembered)
+
+
+def _unchanged(node: Node) -> Entry:
+    return Entry(node, "unchanged", "unchanged", (), ())
+
+
+def _planned(change: Change, node: Node) -> Entry:
+    words = ", ".join(DONE[action] for action in change.actions)
+    kinds = tuple(DONE[action] for action in change.actions)
+    return Entry(node, "changed", f"will be {words}", kinds, tuple(_lines(change)))
+
+
+def _applied(change: Change, node: Node, results: Sequence[Result]) -> Entry:
+    """What became of a change. Where nothing is told of it, it was not begun."""
+    kinds = [DONE[action] for action in change.actions]
+    statuses = {result.status for result in results}
+    verdict: Verdict = "done"
+    if statuses & {"failed", "stale"}:
+        verdict = "failed"
+    elif "skipped" in statuses or not results:
+        verdict = "skipped"
+    errors = [Line("error", failure(result)) for result in results if result.status != "done"]
+    words = ", ".join(kinds) if verdict == "done" else f"{verdict}: to be {', '.join(kinds)}"
+    if verdict != "done":
+        kinds.append(verdict)
+    return Entry(node, verdict, words, tuple(kinds), (*errors, *_lines(change)))
+
+
+def _drifted(change: Change, node: Node) -> Entry:
+    kind = "changed" if change.live is not None else "deleted"
+    words = change.reason.removeprefix("it ")
+    return Entry(node, "changed", words, (kind,), tuple(_lines(change, note=False)))
+
+
+def _lines(change: Change, *, note: bool = True) -> Iterator[Line]:
+    for changed in change.fields:
+        outside = "  (changed outside)" if note and changed.drift else ""
+        yield Line(changed.op, leaf(changed) + outside)
+
+
+def tree(report: Report, keys: Iterable[Key]) -> list[tuple[int, Node]]:
+    """The accounts `keys` and those above them, parents first, with their depth.
+
+    An account whose parent nobody knows stands at the top; so does one of a ring of parents.
+    """
+    wanted = _with_those_above(report, keys)
+    below: dict[str, list[Key]] = defaultdict(list)
+    for key in sorted(wanted, reverse=True):
+        below[report.nodes[key].parent].append(key)
+    tops = [key for key in sorted(wanted) if report.nodes[key].parent not in wanted]
+    found: dict[Key, int] = {}
+    for top in (*tops, *sorted(wanted)):
+        waiting = [(0, top)]
+        while waiting:
+            depth, key = waiting.pop()
+            if key not in found:
+                found[key] = depth
+                waiting += [(depth + 1, child) for child in below[key]]
+    return [(depth, report.nodes[key]) for key, depth in found.items()]
+
+
+def _with_those_above(report: Report, keys: Iterable[Key]) -> set[Key]:
+    wanted: set[Key] = set()
+    for start in keys:
+        key: str = start
+        while key in report.nodes and key not in wanted:
+            wanted.add(key)
+            key = report.nodes[key].parent
+    return wanted
+
+
+def resellers(report: Report) -> dict[Key, str]:
+    """For each account that was looked at, in the order of the tree: the nearest reseller's key.
+
+    That of a reseller is its own; where none stands above, it is `root`.
+    """
+    nearest: dict[Key, str] = {}
+    for _, node in tree(report, [entry.node.key for entry in report.entries]):
+        nearest[node.key] = node.key if node.reseller else nearest.get(node.parent, ROOT)
+    return nearest
+
+
+def by_reseller(report: Report) -> list[tuple[str, list[Entry]]]:
+    """The accounts that something is done to, under the key of the nearest reseller."""
+    entries = {entry.node.key: entry for entry in report.changed}
+    groups: dict[str, list[Entry]] = defaultdict(list)
+    for key, reseller in resellers(report).items():
+        if key in entries:
+            groups[reseller].append(entries[key])
+    return list(groups.items())

@@ -1,0 +1,214 @@
+"""Reports tell everything, stay within their limits, and what comes from outside is harmless in them."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from reconciler.core.values import Sensitive
+from reconciler.render.html import html
+from reconciler.render.junit import junit
+from reconciler.render.markdown import LIMIT, markdown
+from reconciler.render.report import by_reseller, of_plan, resellers, tree
+from reconciler.render.safe import terminal
+
+from .plans import HOSTILE, MADE, Texts, a_change, a_plan, applied, drifted, large, planned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from reconciler.render.report import Report
+
+REPORTS = (planned, applied, drifted)
+hostile = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=5), max_size=4).map("".join)
+texts = st.builds(Texts, hostile, hostile, hostile, hostile)
+calm = settings(max_examples=60, deadline=None)
+each = pytest.mark.parametrize("made", REPORTS)
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, its text, and that outside of code."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, list[tuple[str, str | None]]]] = []
+        self.text = self.outside = ""
+        self._in_code = False
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, attrs))
+        self._in_code |= tag == "code"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_code &= tag != "code"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        self.outside += "" if self._in_code else data
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(data)
+
+    def handle_decl(self, decl: str) -> None:
+        assert decl == "doctype html"
+
+    unknown_decl = handle_pi = handle_comment
+
+
+def shape(text: str) -> list[tuple[str, list[str]]]:
+    """The elements of an XML document with the names of their attributes, in order."""
+    return [(element.tag, sorted(element.attrib)) for element in parsed(text).iter()]
+
+
+def parsed(text: str) -> ET.Element:
+    return ET.fromstring(text)  # noqa: S314 - it is our own
+
+
+def rendered(text: str) -> Page:
+    """A Markdown document as a host shows it."""
+    return Page(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text))
+
+
+@each
+@calm
+@given(texts)
+def test_no_element_or_attribute_of_a_page_comes_from_outside(
+    made: Callable[[Texts], Report], texts: Texts
+) -> None:
+    page, harmless = Page(html(made(texts))), Page(html(made(Texts())))
+    assert page.elements == harmless.elements
+    assert terminal(texts.name) in page.text
+
+
+@each
+@calm
+@given(texts)
+def test_no_element_or_attribute_of_a_test_page_comes_from_outside(
+    made: Callable[[Texts], Report], texts: Texts
+) -> None:
+    assert shape(junit(made(texts))) == shape(junit(made(Texts())))
+    assert terminal(texts.name) in "".join(
+        case.get("name", "") for case in parsed(junit(made(texts))).iter("testcase")
+    )
+
+
+@each
+@calm
+@given(texts)
+@example(Texts(*["`" * 900] * 4))
+@example(Texts(*["``x`y```z"] * 4))
+def test_outside_of_code_a_comment_is_the_same_whatever_it_is_about(
+    made: Callable[[Texts], Report], texts: Texts
+) -> None:
+    page, harmless = rendered(markdown(made(texts))), rendered(markdown(made(Texts())))
+    assert page.elements == harmless.elements
+    assert page.outside == harmless.outside
+    assert terminal(texts.name)[:500] in page.text
+
+
+@each
+@pytest.mark.parametrize("write", [html, junit, markdown])
+def test_no_line_of_a_report_is_a_command_to_a_ci_host(
+    made: Callable[[Texts], Report], write: Callable[[Report], str]
+) -> None:
+    text = write(made(Texts(*["\n::error::x\n##[error]x ##vso[x]y##teamcity[x]\r::x::"] * 4)))
+    assert not any(line.lstrip().startswith("::") for line in re.split("[\r\n]", text))
+    assert not re.search(r"##\w*\[", text)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 400), hostile, st.integers(0, 3000), st.integers(1, 60))
+@example(5000, "", 3, 10)
+@example(5000, "é\U0001f600", 100, 1)
+@example(300, "`<'\U000e0041", 3000, 300)
+def test_a_comment_fits_and_tells_what_matters_most(
+    count: int, text: str, length: int, per_reseller: int
+) -> None:
+    texts = Texts(*[text + "é" * length] * 4)
+    report = large(count, texts, per_reseller=per_reseller, odd=count)
+    comment = markdown(report)
+    assert len(comment.encode()) <= LIMIT < 65_536
+    head, _, rest = comment.partition("#### Noticed") if count else (comment, "", "")
+    assert head.startswith(f"### reconciler plan\n\n**{report.headline}**")
+    for what, number in report.dangerous.items():
+        assert f"{number} {what.replace('_', ' ')}" in head
+    shown = len(re.findall("(?m)^- ", head))
+    more = sum(map(int, re.findall(r"\.\.\. and (\d+) more", head)))
+    assert shown + more == len(report.dangers) + len(report.refusals)
+    if report.dangers:
+        assert head.index("#### Dangerous") < head.index("#### Refused")
+        assert shown > 1
+    page = rendered(comment)
+    assert [tag for tag, _ in page.elements].count("details") == rest.count("</details>\n")
+
+
+def test_a_comment_says_how_many_accounts_are_not_in_it() -> None:
+    report = large(5000, Texts("A name", "Europe/Paris", "timezone", "why"))
+    comment = markdown(report)
+    shown = len(re.findall("(?m)^  accounts", comment))
+    (left,) = re.findall(r"The details of (\d+) accounts did not fit", comment)
+    assert shown + int(left) == 5000
+    assert shown > 50
+
+
+@pytest.mark.parametrize("write", [html, junit])
+def test_long_reports_leave_no_account_out(write: Callable[[Report], str]) -> None:
+    text = write(large(5000, Texts("A name")))
+    assert all(f"accounts.a{n:06}" in text for n in range(5000))
+
+
+@each
+@pytest.mark.parametrize("write", [html, junit, markdown])
+def test_a_sensitive_value_is_in_no_report(
+    made: Callable[[Texts], Report], write: Callable[[Report], str]
+) -> None:
+    secret = Sensitive("hush-hush", "var.x")
+    text = write(made(Texts(value=secret)))
+    assert "hush-hush" not in text
+    assert "(sensitive)" in text
+
+
+def test_the_tree_has_those_above_and_a_ring_of_parents_does_no_harm() -> None:
+    texts = Texts()
+    report = planned(texts)
+    assert [(depth, node.key) for depth, node in tree(report, ["c"])] == [(0, "a"), (1, "c")]
+    assert resellers(drifted(texts)) == {"a": "a", "b": "a", "c": "a", "d": "a"}
+    assert [(key, len(entries)) for key, entries in by_reseller(drifted(texts))] == [("a", 3)]
+    ring = [a_change("a", texts, parent="b"), a_change("b", texts, parent="a")]
+    found = of_plan(a_plan(*ring, texts=texts), MADE)
+    assert [node.key for _, node in tree(found, ["b"])] == ["a", "b"]
+    assert "accounts.b" in html(found)
+
+
+def test_a_deep_tree_can_be_written_and_read() -> None:
+    texts = Texts()
+    changes = [
+        a_change(f"a{n:04}", texts, parent=f"a{n - 1:04}" if n else "root") for n in range(2000)
+    ]
+    text = html(of_plan(a_plan(*changes, texts=texts), MADE))
+    assert all(f"accounts.a{n:04}" in text for n in range(2000))
+
+
+def test_a_test_page_tells_failed_from_skipped_and_passed() -> None:
+    def outcomes(report: Report) -> dict[str, str]:
+        suite = parsed(junit(report))
+        return {
+            case.get("name", "").split()[0]: case[0].tag if len(case) else "passed"
+            for case in suite.iter("testcase")
+        }
+
+    assert outcomes(applied(Texts())) == {
+        "accounts.a": "failure", "accounts.b": "skipped", "accounts.c": "passed",
+    }  # fmt: skip
+    assert outcomes(drifted(Texts())) == {
+        "accounts.a": "failure", "accounts.b": "failure", "accounts.c": "failure", "accounts.d": "passed",
+    }  # fmt: skip
