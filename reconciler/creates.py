@@ -28,6 +28,7 @@ from reconciler.writes import TRIES, Failed, pause, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from reconciler.api.client import Answer
     from reconciler.core.graph import Operation
@@ -42,12 +43,16 @@ LAG: Final = 1.0
 
 
 class Creates:
-    """The creates of a run. By number of operation, `sent`: all; `refused`: those that were."""
+    """The creates of a run. By number of operation, `sent`: all; `refused`: those that were.
+
+    `known`: the accounts that were there before this run, or were made by it.
+    """
 
     def __init__(self, writes: Writes) -> None:
         self.writes = writes
         self.sent: dict[int, Intent] = {}
         self.refused: set[int] = set()
+        self.known = set(writes.plan.before)
 
     async def make(self, operation: Operation) -> LiveAccount:
         """Create the account; as it is then. Raises: ApiError, Doubtful, Failed."""
@@ -56,6 +61,7 @@ class Creates:
         await self.writes.recorder.durable(Entry("intend", operation.key, intent=intent))
         created = await self._created(operation, intent)
         self.writes.ids[operation.ident] = created
+        self.known.add(created)
         live = await self._appeared(operation, created)
         return replace(live, parent_id=intent.parent_id)
 
@@ -95,7 +101,7 @@ class Creates:
                 failure, unclear = error, True
             if unclear:
                 found = await look_for(
-                    self.writes.client, self.writes.plan.root, intent, self._known()
+                    self.writes.client, self.writes.plan.root, intent, self.known
                 )
                 if found is not None:
                     return found.id
@@ -109,14 +115,10 @@ class Creates:
             created = account_id(answer.document.get("id"))
         except ValueError as error:
             raise malformed(answer, "a create without an id in its answer", method="PUT") from error
-        if created in self._known():
+        if created in self.known:
             what = f"a create that answered with {created}, which was there before"
             raise malformed(answer, what, method="PUT")
         return created
-
-    def _known(self) -> frozenset[AccountId]:
-        """The accounts that were there before this run, or were made by it."""
-        return self.writes.plan.before | frozenset(self.writes.ids.values())
 
     async def _appeared(self, operation: Operation, created: AccountId) -> LiveAccount:
         """The new account, read by its id; another node may need a moment to see it."""
@@ -143,7 +145,7 @@ class Creates:
             if any(result.id not in rows for result in creates):
                 await asyncio.sleep(LAG)
                 rows = await descendants(self.writes.client, self.writes.plan.root)
-            strangers = _strangers(rows.values(), self._known())
+            strangers = _strangers(rows.values(), self.known)
             found = [
                 await self._misplaced(result, rows)
                 if result.id is not None
@@ -189,7 +191,7 @@ class Creates:
         return None
 
 
-def _strangers(rows: Iterable[Row], known: frozenset[AccountId]) -> dict[str, list[AccountId]]:
+def _strangers(rows: Iterable[Row], known: AbstractSet[AccountId]) -> dict[str, list[AccountId]]:
     """The accounts that were not known before, by realm, and by parent and name."""
     found: dict[str, list[AccountId]] = {}
     for row in rows:

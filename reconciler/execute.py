@@ -60,15 +60,24 @@ async def execute(
         try:
             await recorder.durable()
             walked = await _walk(plan, performer, stop, pace, emit)
-            corrected = [] if stop.signal else await performer.creates.review(walked)
-            for result in corrected:
+            corrected = {} if stop.signal else await _reviewed(performer, walked, stop)
+            for result in corrected.values():
                 _tell(emit, result)
-            changed = {result.n: result for result in corrected}
-            results += [changed.get(result.n, result) for result in walked]
+            results += [corrected.get(result.n, result) for result in walked]
         finally:
             await recorder.idle()
             writer.save(recorder.state())
     return Outcome(tuple(results), performer.writes.sent, stop.signal)
+
+
+async def _reviewed(
+    performer: Performer, walked: list[Result], stop: _Stop
+) -> dict[int | None, Result]:
+    """The results that turn out otherwise, by number; none if a signal cuts that short."""
+    stop.reviewing = asyncio.create_task(performer.creates.review(walked))
+    with suppress(asyncio.CancelledError):
+        return {result.n: result for result in await stop.reviewing}
+    return {}
 
 
 def _tell(emit: Callable[[Event], None], event: Event) -> None:
@@ -107,11 +116,15 @@ def _record_silently(plan: Plan, recorder: Recorder) -> Iterator[Result]:
 
 
 class _Stop:
-    """Whether the run is to end: at the first signal nothing more begins, at the second all stops."""
+    """Whether the run is to end: at the first signal nothing more begins, at the second all stops.
+
+    What only looks, after all operations, stops at the first.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.failed = False
+        self.reviewing: asyncio.Task[list[Result]] | None = None
         self.running: dict[asyncio.Task[Result], Operation] = {}
 
     def may_begin(self, pace: Pace) -> bool:
@@ -123,6 +136,8 @@ class _Stop:
         if self.signal is not None:
             for task in self.running:
                 task.cancel()
+        if self.reviewing is not None:
+            self.reviewing.cancel()
         self.signal = number
 
 

@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
 
@@ -52,7 +53,6 @@ _MAX_DEPTH: Final = 100
 """Levels of objects and lists in an answer; an account's document has ten or so."""
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9_/-]*(?:\?[A-Za-z0-9_=&.%~-]*)?")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-_TOO_MANY: Final = 429
 _GREGORIAN: Final = 62167219200
 """Seconds from the year 0 to the Unix epoch (docs/platform.md 3.3)."""
 
@@ -230,25 +230,29 @@ class Client:
         ticket = await self._gate.enter()
         if ticket is None:
             message = "not sent: the rate limit refused all before it"
-            raise Limited(what.method, what.path, message, status=_TOO_MANY)
+            raise Limited(what.method, what.path, message, status=HTTPStatus.TOO_MANY_REQUESTS)
         try:
             response, text = await self._exchange(what, request)
         except BaseException:
             self._gate.lost()
             raise
         request_id = response.headers.get("X-Request-ID", request.headers["X-Request-ID"])[:64]
-        if response.status_code == _TOO_MANY:
-            self._gate.refused(ticket, retry_after(response.headers.get("Retry-After")))
-            message = "the platform refuses more requests for now"
-            raise Limited(what.method, what.path, message, status=_TOO_MANY, request_id=request_id)
+        status, asked = response.status_code, retry_after(response.headers.get("Retry-After"))
         envelope = _envelope(text)
-        self._gate.passed(ticket, _remaining(envelope))
-        if not 200 <= response.status_code < 300:  # noqa: PLR2004 - the successes
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self._gate.refused(ticket, asked)
+            message = "the platform refuses more requests for now"
+            raise Limited(what.method, what.path, message, status=status, request_id=request_id)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE and asked is not None:
+            self._gate.refused(ticket, asked)
+        else:
+            self._gate.passed(ticket, _remaining(envelope))
+        if not 200 <= status < 300:  # noqa: PLR2004 - the successes
             raise refusal(
                 Reply(
                     what.method,
                     what.path,
-                    response.status_code,
+                    status,
                     envelope,
                     _kind(response),
                     request_id,

@@ -87,8 +87,7 @@ class ApiError(Exception):
         return f"{self.method} {self.path}:{status} {self.message}{request}. {self._what_next()}"
 
     def _what_next(self) -> str:
-        found = _BY_SYMBOL.get(self.code) or _BY_STATUS.get(self.status or 0)
-        return found if found and isinstance(self, Refused) else self.advice
+        return self.advice
 
 
 class NotSent(ApiError):
@@ -119,6 +118,13 @@ class Refused(ApiError):
 
     advice = "Ask the operator of the platform, with the id of the request."
 
+    def _what_next(self) -> str:
+        if self.path in _LOGINS:
+            return Unauthorized.advice
+        if self.status == HTTPStatus.FORBIDDEN and self.path.endswith("/reseller"):
+            return "To promote and demote takes the credentials of a superduper admin."
+        return _BY_SYMBOL.get(self.code) or _BY_STATUS.get(self.status or 0) or self.advice
+
 
 class NotFound(Refused):
     """There is no such account."""
@@ -129,9 +135,10 @@ class NotFound(Refused):
 class Unauthorized(Refused):
     """The credentials are no good."""
 
-    advice = "Look at the credentials in the environment."
+    advice = "Look at the credentials in the environment, and at api.url."
 
 
+_LOGINS: Final = frozenset({"/api_auth", "/user_auth"})
 _BY_SYMBOL: Final[Mapping[str, str]] = {
     "account_has_descendants": "Something stands below it that the plan did not know of: plan again.",
     "account_has_active_port": "Numbers are being ported: wait for the end of that, then apply again.",

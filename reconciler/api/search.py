@@ -16,6 +16,8 @@ from reconciler.core.recovery import fits
 from reconciler.core.values import AccountId, account_id
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from reconciler.api.client import Answer, Client
     from reconciler.core.live import LiveAccount
     from reconciler.core.state import Intent
@@ -29,7 +31,7 @@ class Doubtful(Exception):
 
 
 async def look_for(
-    client: Client, root: AccountId, intent: Intent, known: frozenset[AccountId]
+    client: Client, root: AccountId, intent: Intent, known: AbstractSet[AccountId]
 ) -> LiveAccount | None:
     """The account that the create made; None if there is none after two looks.
 

@@ -273,6 +273,8 @@ class _Now:
         if change.id is None or Action.ADOPT in change.actions:
             return None
         record = self._state.accounts.get(change.moved_from or change.key)
+        if record is None and change.key == change.id:
+            return None  # nobody manages it; something is given back to it
         if record is None or record.id != change.id:
             raise Unfit(f"The state has {change.address} no more as it was. Plan again.")
         return record

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
     from reconciler.sandbox.options import Dialect
     from reconciler.sandbox.records import Record
+    from reconciler.sandbox.wire import Response
 
 _BLOCK_KEYS: Final = ("extends", "id", "lifecycle", "parent", "reseller")
 """What of an account block is not settings."""
@@ -127,6 +128,19 @@ class World:
         """Name -> name of the parent, `root` for the root."""
         names = {record.id: record.name for record in self.records()} | {ROOT_ID: "root"}
         return {record.name: names[record.tree[-1]] for record in self.records()}
+
+    def count_answers(self) -> list[int]:
+        """A list that from now on gets the status of every answer, those of faults too."""
+        seen: list[int] = []
+        handle = self.platform.handle
+
+        async def counted(request: Request) -> Response:
+            response = await handle(request)
+            seen.append(response.status)
+            return response
+
+        self.platform.handle = counted  # type: ignore[method-assign]
+        return seen
 
     def fault(self, **rule: JsonValue) -> None:
         """Put a rule for a bad day behind those that are there."""

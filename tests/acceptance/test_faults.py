@@ -414,6 +414,7 @@ LOST: dict[str, JsonObject] = {
     "429": {"status": 429, "times": 2},
     "429 with a date": {"status": 429, "headers": {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}},
     "429 with nonsense": {"status": 429, "headers": {"Retry-After": "-5 ²"}},
+    "503 with a pause": {"status": 503, "headers": {"Retry-After": "1"}},
     "the wrong account": {"phase": "after", "assign": {"data.id": "f" * 32}},
     "an id that is none": {"phase": "after", "assign": {"data.id": "../../x"}},
     "expired tokens": {"expire_tokens": True},

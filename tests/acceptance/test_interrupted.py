@@ -47,7 +47,7 @@ def assert_converges(project: Project, *arguments: str) -> None:
     assert planned.out.startswith("No changes.")
     state = project.state()
     assert state["intents"] == {}
-    assert "taken" not in state
+    assert "owed" not in state
 
 
 # --- ranks ---
@@ -105,6 +105,18 @@ def test_what_is_owed_is_shown_before_it_is_given_back(release: World, project: 
     }
     assert {intent["action"] for intent in document["intents"]} == {"demote"}
     assert document["summary"]["promote"] == 3
+
+
+def test_a_saved_plan_gives_back_too(release: World, project: Project) -> None:
+    a_tree_with_a_strangers_reseller(release, project)
+    killed_at(release, project, 4, "before", *ALLOWED)
+    saved = str(project.directory / "saved.json")
+    assert project.run("plan", "--out", saved, *ALLOWED).code == 0
+    applied = project.run("apply", saved)
+    assert applied.code == 0, applied.err
+    assert release.resellers() == ["declared", "silent", "stranger", "top"]
+    assert project.plan().out.startswith("No changes.")
+    assert "owed" not in project.state()
 
 
 def test_a_rank_that_was_given_back_or_decided_otherwise_is_not_owed(

@@ -135,7 +135,7 @@ def test_a_reseller_that_nobody_declared_is_demoted_for_a_moment_if_that_is_allo
         ("PUT", "stranger/reseller"),
     ]
     assert world.resellers() == ["stranger", "top"]
-    assert "taken" not in project.state()
+    assert "owed" not in project.state()
     assert project.plan().code == 0
 
 

@@ -135,6 +135,77 @@ def test_fields_change_by_themselves(open_sandbox: OpenSandbox) -> None:
     }
 
 
+def test_any_write_can_be_meant(open_sandbox: OpenSandbox) -> None:
+    sandbox = with_faults(open_sandbox, {"method": "WRITES", "path": "/accounts*", "status": 503})
+    sandbox.token(ROOT_ID)
+    assert sandbox.call("GET", f"/accounts/{ROOT_ID}").status_code == 200
+    assert sandbox.call("PUT", "/accounts", {"name": "A"}).status_code == 503
+    assert sandbox.call("PUT", "/accounts", {"name": "A"}).status_code == 201
+
+
+def test_a_request_is_taken_for_another(open_sandbox: OpenSandbox) -> None:
+    sandbox = open_sandbox()
+    a, b = (sandbox.create(name) for name in "AB")
+    sandbox.platform.faults.add(Fault(as_path="/accounts"))
+    sandbox.platform.faults.add(Fault(nth=2, as_query={"page_size": "1"}))
+    assert sandbox.call("PUT", f"/accounts/{a}", {"name": "C"}).status_code == 201
+    answer = sandbox.call("GET", f"/accounts/{ROOT_ID}/children").json()
+    assert [row["name"] for row in answer["data"]] == ["C"]
+    assert names(sandbox) == ["C", "B", "A"]
+    assert sandbox.get(b)["name"] == "B"
+
+
+def test_a_read_is_older_than_the_last_write(open_sandbox: OpenSandbox) -> None:
+    sandbox = open_sandbox()
+    account_id = sandbox.create("A", language="en-us")
+    before = sandbox.call("GET", f"/accounts/{account_id}").json()
+    sandbox.call("PATCH", f"/accounts/{account_id}", {"language": "de-de", "enabled": True})
+    sandbox.platform.faults.add(Fault(stale=True))
+    old, new = (sandbox.call("GET", f"/accounts/{account_id}").json() for _ in range(2))
+    assert (old["data"]["language"], old["revision"]) == ("en-us", before["revision"])
+    assert new["data"]["language"] == "de-de"
+
+
+def test_a_rule_has_a_bucket_of_its_own(open_sandbox: OpenSandbox) -> None:
+    sandbox = with_faults(
+        open_sandbox,
+        {"path": "/accounts/*", "times": None, "bucket": 2, "refill": 1, "headers": {"X-R": "1"}},
+    )
+    sandbox.token(ROOT_ID)
+    answers = [sandbox.call("GET", f"/accounts/{ROOT_ID}") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert "x-r" in answers[2].headers
+    assert "x-r" not in answers[0].headers
+    sandbox.clock.now += 1
+    assert sandbox.call("GET", f"/accounts/{ROOT_ID}").status_code == 200
+    assert sandbox.call("GET", f"/accounts/{ROOT_ID}").status_code == 429
+
+
+def test_an_answer_is_edited(open_sandbox: OpenSandbox) -> None:
+    sandbox = open_sandbox()
+    for name in "AB":
+        sandbox.create(name)
+    path = f"/accounts/{ROOT_ID}/descendants"
+    sandbox.platform.faults.add(
+        Fault(path=path, keep=1, assign={"data.0.name": 5, "tokens": None}, headers={"X-Y": "z"})
+    )
+    answer = sandbox.call("GET", path)
+    assert answer.headers["x-y"] == "z"
+    assert [row["name"] for row in answer.json()["data"]] == [5]
+    assert answer.json()["tokens"] is None
+    assert names(sandbox) == ["B", "A"]
+
+
+def test_a_body_is_a_bomb_or_comes_byte_by_byte(open_sandbox: OpenSandbox) -> None:
+    sandbox = with_faults(open_sandbox, {"nth": 2, "bomb_mib": 3}, {"nth": 3, "drip_ms": 1})
+    sandbox.token(ROOT_ID)
+    bomb, slow = (sandbox.call("GET", f"/accounts/{ROOT_ID}") for _ in range(2))
+    assert bomb.headers["content-encoding"] == "gzip"
+    assert len(bomb.content) == 3 << 20
+    assert int(bomb.headers["content-length"]) < 1 << 14
+    assert slow.json()["data"]["id"] == ROOT_ID
+
+
 def test_errors_come_in_the_vendors_form(open_sandbox: OpenSandbox) -> None:
     options = SandboxOptions(error_format="vinix", rate_limit=False)
     sandbox = open_sandbox(options)
