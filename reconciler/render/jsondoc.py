@@ -11,6 +11,7 @@ from reconciler.core.danger import dangers
 from reconciler.core.graph import Action
 from reconciler.core.masking import masked, open_side
 from reconciler.core.values import ABSENT, JsonObject, JsonValue, address, dotted
+from reconciler.render import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,10 +43,9 @@ ORDER: Final = (
 def dumps(document: JsonObject) -> str:
     """The document as text, indented, with a newline at its end.
 
-    Names of files may have bytes that are no text: those are escapes in it, as JSON has them.
+    What a terminal or a CI host would obey stands as JSON's own escape: the values are the same.
     """
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return safe.json_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
 
 def plan(

@@ -31,6 +31,21 @@ def terminal(text: str) -> str:
     return _HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def json_text(text: str) -> str:
+    """JSON `text` that is the same document, with nothing in it that a terminal obeys but line ends."""
+
+    def escaped(match: re.Match[str]) -> str:
+        return match[0] if match[0] == "\n" else _json_escape(match[0])
+
+    return _HARMFUL.sub(escaped, text)
+
+
+def _json_escape(character: str) -> str:
+    """How JSON writes a character; beyond U+FFFF as a pair."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
 def html(text: str) -> str:
     """`text` in HTML, as the content of an element or a quoted attribute."""
     return escape(terminal(text))
