@@ -121,8 +121,8 @@ _UNSEEN = re.compile(
 _SURROGATE = re.compile(r"\\u[dD](?=[89a-fA-F][0-9a-fA-F]{2})")
 _STAND_IN = re.compile("[\ue800-\uefff]|" r"\\[uU]0*[eE][89a-fA-F][0-9a-fA-F]{2}")
 _MASKED = re.compile(r"\\u[eE](?=[89a-fA-F][0-9a-fA-F]{2})")
-_ESCAPE = re.compile(r"\\(?:0|x00|u0000|U00000000)")
-"""How a NUL is written; behind another backslash it is none, so this only says where to look."""
+_WATCHED = re.compile(r"\\(?:0|x00|u0000|U00000000)|(?:^|[\s,\[{])\?\S")
+"""How a NUL is written, and a `?` with no blank behind it: where to look, no proof of either."""
 
 
 def masked(text: str) -> str:
@@ -211,8 +211,8 @@ class _Builder:
         parser = yaml.CSafeLoader(hidden)
         following: Callable[[], Any] = parser.get_event
         self.next = following
-        if self.masked or _ESCAPE.search(text):
-            self.next = lambda: self._unescaped(following())
+        if self.masked or _WATCHED.search(text):
+            self.next = lambda: self._watched(following(), text)
         try:
             return list(self._documents())
         except yaml.MarkedYAMLError as error:
@@ -244,10 +244,14 @@ class _Builder:
                 place = _after(self.file, text[: found.end() - 1])
                 raise Malformed(_problem("Too many directives", detail, place))
 
-    def _unescaped(self, event: Any) -> Any:
-        """The event with its scalar as the file means it; told are characters that can't be kept."""
+    def _watched(self, event: Any, text: str) -> Any:
+        """The event with its scalar as the file means it; told is what the parser would lose."""
         if not isinstance(event, yaml.ScalarEvent):
             return event
+        start: int = event.start_mark.index  # type: ignore[union-attr]
+        if start and text[start - 1] == "?" and _length(event, event):
+            detail = "It begins a key there, and is no part of it. Quote the text, or put a blank."
+            self._report("A question mark in brackets", detail, _position(event))
         if self.masked:
             event.value = unmasked(event.value)
             try:

@@ -327,7 +327,8 @@ def _take_out(node: JsonValue, paths: Sequence[tuple[str | int, ...]]) -> None:
     """
     doomed: dict[int, tuple[MappingNode, set[str]]] = {}
     for whole in paths:
-        path = whole[:0] if whole[2:] == ("settings",) else whole
+        stays = whole[0] in ("accounts", "templates") and whole[2:] == ("settings",)
+        path = () if stays else whole
         if whole[0] in ("moved", "removed", "accounts_from"):
             path = whole[:1]
         elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):

@@ -144,6 +144,7 @@ def _warnings(declared: Declared) -> Iterator[Diagnostic]:
             "A pattern that does not compile",
             detail,
             warning=True,
+            key=True,
         )
     if declared.section != "accounts":
         return
@@ -255,7 +256,9 @@ def _problem(
     detail: str,
     *,
     warning: bool = False,
+    key: bool = False,
 ) -> Diagnostic:
+    """What is wrong with the value at `path`, or with its key."""
     severity: Literal["error", "warning"] = "warning" if warning else "error"
-    source: Source = declared.place(path)
+    source: Source = declared.place(path, key=key)
     return Diagnostic(severity, summary, detail, declared.address, dotted(tuple(path)), source)

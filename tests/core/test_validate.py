@@ -186,3 +186,29 @@ def test_extra_fields_pass_when_they_are_allowed(tmp_path: Path) -> None:
     assert [error.partition(" ")[2] for error in errors(tmp_path, text)] == [
         "settings.verb An unknown field"
     ]
+
+
+def test_a_reseller_may_stand_below_an_account_that_is_none(tmp_path: Path) -> None:
+    """The platform refuses to promote above a reseller, not below: docs/platform.md 3.8."""
+    text = dedent(
+        """\
+        version: 1
+        api: {url: "sandbox:"}
+        accounts:
+          a: {reseller: false, settings: {name: A, realm: aaaa}}
+          b: {parent: a, settings: {name: B, realm: bbbb}}
+          c: {parent: b, reseller: true, settings: {name: C, realm: cccc}}
+        """
+    )
+    assert found(tmp_path, text) == []
+
+
+def test_a_pattern_that_does_not_compile_is_a_warning_at_its_key(tmp_path: Path) -> None:
+    text = (
+        HEAD
+        + "      name: A\n      realm: aaaa\n      dial_plan:\n        '^1(':\n          prefix: '1'\n"
+    )
+    (warning,) = found(tmp_path, text)
+    assert (warning.severity, warning.path) == ("warning", 'settings.dial_plan["^1("]')
+    assert warning.source is not None
+    assert warning.source.line == LINE + 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,7 +162,7 @@ def test_text_from_outside_takes_the_type_of_the_default_or_is_refused(
         ("{a: {env: VINIX_API_KEY}}", "3:13 A reserved environment variable"), ("{a: {env: RECONCILER_PLAN_KEY}}", "3:13 A reserved environment variable"),
         ("[a]", "3:12 variables A wrong value"), ("{a: x}", "3:16 variables.a A wrong value"), ("{a: {default: x, sensitive: 'yes'}}", "3:40 variables.a.sensitive A wrong value"),
         ("{a: {default: x, env: ''}}", "3:34 variables.a.env A wrong value"), ("{a: {default: x, defualt: y}}", '3:29 variables.a.defualt An unknown key "defualt"'),
-        ("{a: {default: x}, a: {default: y}}", "3:30 A key declared twice"),
+        ("{a: {default: x}, a: {default: y}}", "3:30 A key declared twice"), ("{a: {default: x, settings: {}}}", '3:29 variables.a.settings An unknown key "settings"'),
     ],
 )  # fmt: skip
 def test_a_variable_that_can_not_be_one_is_refused(
@@ -447,3 +449,83 @@ def test_a_file_cut_off_anywhere_is_an_error_or_has_accounts_and_never_fails(loa
         assert wrong or configuration.accounts, whole[:length]
         lines = whole[:length].count("\n") + 1
         assert all(d.source is not None and d.source.line <= lines for d in wrong), whole[:length]
+
+
+# --- a project that somebody's hand slipped on -------------------------------------------------
+
+TYPED = [
+    "null", "~", "5", "-1", "1.5", "true", "[]", "{}", "[x]", "{x: 1}", '""', '"${var.v}"', '"${x}"', "*s", "&z 1", "x", "root", "acme", '"\\ud800"', ".inf", "!!str x",
+    "[[1]]", '{"": 1}', "<<", "|", "\xe9", "\t", "- a", "1: 2", "? x", "---\n", "...\n", "#", '"', "{", "}", "[", "]", ",", ":", "\n", "    ", "settings: {a: 1}",
+]  # fmt: skip
+WORD = re.compile(r"[A-Za-z0-9_.${}\"/:^+@-]+")
+
+
+def slipped(text: str, hand: random.Random) -> str:
+    """The text with a word typed over, something typed in, a line gone or twice, or a part lost."""
+    at = hand.randrange(len(text))
+    lines = text.split("\n")
+    line = hand.randrange(len(lines))
+    word = hand.choice(list(WORD.finditer(text)))
+    return hand.choice(
+        [
+            text[: word.start()] + hand.choice(TYPED) + text[word.end() :],
+            text[: word.start()] + hand.choice(TYPED) + text[word.end() :],
+            text[:at] + hand.choice(TYPED) + text[at:],
+            text[:at] + text[at + hand.randint(1, 20) :],
+            "\n".join(lines[:line] + lines[line + 1 :]),
+            "\n".join([*lines[:line], hand.choice(lines), *lines[line:]]),
+        ]
+    )
+
+
+EVERYTHING: Mapping[str, str] = {
+    "reconciler.yaml": """\
+state: state/x.json
+include: [accounts.yaml]
+variables:
+  v: {default: x, env: MY_V, sensitive: false}
+  m: {default: {home: us}}
+defaults: {settings: {enabled: true}}
+templates:
+  t: {reseller: true, settings: {timezone: Europe/Paris, flags: [a]}}
+  u: {extends: [t], settings: {org: "${var.v}"}}
+safety: {max_delete: 0, max_update_percent: 30}
+accounts_from: {file: d.csv, key: "${row.k}", template: u, settings: {name: "${row.n}", realm: "${row.k}.example.com"}}
+moved: [{from: old, to: acme}]
+removed: [{account: gone, destroy: false}]
+""",
+    "accounts.yaml": """\
+accounts:
+  acme:
+    extends: [u]
+    parent: root
+    settings:
+      name: Acme
+      realm: ${account.key}.example.com
+      zones: ${var.m}
+      call_recording: {account: {any: {any: {time_limit: 60, url: "https://u:p@x.example.com/"}}}}
+      metaflows: {numbers: {"1": {module: play, data: {id: x}, children: {"2": {module: hangup}}}}}
+      formatters: {From: [{regex: "^1"}]}
+      dial_plan: {"^1": {prefix: "+"}}
+    lifecycle: {ignore_changes: [org, zones.home], prevent_destroy: false}
+  east: {parent: acme, settings: &s {name: East, realm: east.example.com}}
+""",
+    "d.csv": "k,n\nc1,One\nc2,Two\n",
+}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_hand_that_slips_is_told_in_a_line_that_is_there(loaded: Load, seed: int) -> None:
+    assert errors(loaded(EVERYTHING)) == []
+    hand = random.Random(seed)  # noqa: S311 - slips that can be repeated, no secrets
+    for _ in range(40):
+        name = hand.choice(list(EVERYTHING))
+        text = slipped(slipped(EVERYTHING[name], hand), hand)
+        files = {**EVERYTHING, name: text.encode("utf-8", "replace").decode()}
+        configuration, diagnostics = loaded(files)
+        for found in diagnostics:
+            assert found.source is not None
+            head = 2 if found.source.file == "reconciler.yaml" else 0  # what the fixture adds
+            whole = files[found.source.file].replace("\r", "\n")
+            assert 1 <= found.source.line <= whole.count("\n") + 1 + head
+        assert configuration is not None or errors((None, diagnostics))

@@ -154,7 +154,7 @@ RIGHT: list[tuple[str, list[JsonValue]]] = [
     ("{a: 1, b: [x, {c: d}], e: {}}", [{"a": 1, "b": ["x", {"c": "d"}], "e": {}}]), ("x: {a, b}\n", [{"x": {"a": None, "b": None}}]),
     ("x: [a, b: c]\n", [{"x": ["a", {"b": "c"}]}]), ("x: {a: }\n", [{"x": {"a": None}}]), ("x: [a, ]\n", [{"x": ["a"]}]),
     ("x: {a:1}\n", [{"x": {"a:1": None}}]), ("x: [a:1]\n", [{"x": ["a:1"]}]), ('x: ["a":1]\n', [{"x": [{"a": 1}]}]),
-    ("x: [? a : b]\n", [{"x": [{"a": "b"}]}]), ("x: [1,\t2,\n\t3]\n", [{"x": [1, 2, 3]}]), ("x: [1, # said\n 2]\n", [{"x": [1, 2]}]),
+    ("x: [? a : b]\n", [{"x": [{"a": "b"}]}]), ("x: [a?, b?c, '?d', \"?e\"]\ny: ?f\n?g: 1\n", [{"x": ["a?", "b?c", "?d", "?e"], "y": "?f", "?g": 1}]), ("x: [1,\t2,\n\t3]\n", [{"x": [1, 2, 3]}]), ("x: [1, # said\n 2]\n", [{"x": [1, 2]}]),
     ('{"a":1,"b":[true,null,"x"],"c":{"d":-1.5}}', [{"a": 1, "b": [True, None, "x"], "c": {"d": -1.5}}]),
     ('{\n\t"a":\t1\n}', [{"a": 1}]), ('{"a": 1e3, "b": NaN, "c": -Infinity}', [{"a": "1e3", "b": "NaN", "c": "-Infinity"}]),
     (r'{"a": "x\/y\u00e9\ud83d\ude00"}', [{"a": "x/y\xe9\U0001f600"}]), ('{"a": 1,}', [{"a": 1}]), ("{'a': 1}", [{"a": 1}]),
@@ -196,6 +196,7 @@ EMPTY, NUMBER, CHARACTER = (
     "A number that can't be kept",
     "A forbidden character",
 )
+MARK = "A question mark in brackets"
 
 WRONG: list[tuple[str, str]] = [
     # keys declared twice
@@ -239,6 +240,8 @@ WRONG: list[tuple[str, str]] = [
     ('{"a":', f"1:1 {BROKEN}"), ('{"a"', f"1:1 {BROKEN}"), ('{"a": {"b": 1', f"1:7 {BROKEN}"), ("[", f"1:1 {BROKEN}"), ("{", f"1:1 {BROKEN}"), ("a: ]\n", f"1:4 {BROKEN}"), ("a: {b: 1}}\n", f"1:10 {BROKEN}"), ("a: [1]]\n", f"1:7 {BROKEN}"), ("a: [}\n", f"1:5 {BROKEN}"),
     ("a: {]\n", f"1:5 {BROKEN}"), ("a: [1,,2]\n", f"1:7 {BROKEN}"), ("a: [,]\n", f"1:5 {BROKEN}"), ("a: {,}\n", f"1:5 {BROKEN}"), ("a: {b: ${var.x}}\n", f"1:9 {BROKEN}"), ("a: [x] y\n", f"1:8 {BROKEN}"), ('{"a": 1 "b": 2}', f"1:12 {BROKEN}"), ('{"a" 1}', f"1:6 {BROKEN}"),
     ('{"a": 1}{"b": 2}', f"1:9 {BROKEN}"), ('{"a": 1}\n{"b": 2}\n', f"2:1 {BROKEN}"), ('{"a"\n: 1}', f"2:1 {BROKEN}"),
+    # a sign that would be lost
+    ("a: [?x]\n", f"1:6 {MARK}"), ("a: {?x: 1}\n", f"1:6 {MARK}"), ("a: [b,\n  ?'x']\n", f"2:4 {MARK}"), ("a: {b: 1, ?c}\n", f"1:12 {MARK}"),
     # one sign too many, or one too few
     ("a: b: c\n", f"1:5 {BROKEN}"), ("a:\n  b: c: d\n", f"2:7 {BROKEN}"), ("a: x\ny\n", f"2:1 {BROKEN}"), ("a: 1\nkey:value\nb: 2\n", f"2:1 {BROKEN}"), ("a: 1\nb\nc: 2\n", f"2:1 {BROKEN}"), ("a: @x\n", f"1:4 {BROKEN}"), ("a: `x`\n", f"1:4 {BROKEN}"), ("a: %x\n", f"1:4 {BROKEN}"),
     ("@a: 1\n", f"1:1 {BROKEN}"), ("a: -\n", f"1:4 {BROKEN}"), ("a: ?\n", f"1:4 {BROKEN}"), ("a: :\n", f"1:4 {BROKEN}"), (": a\n", f"1:1 {BROKEN}"), ("a: , b\n", f"1:4 {BROKEN}"), ("a: |x\n", f"1:5 {BROKEN}"), ("a: |0\n  x\n", f"1:5 {BROKEN}"), ("a: |+-\n  x\n", f"1:6 {BROKEN}"),
