@@ -93,7 +93,7 @@ def _record_silently(plan: Plan, recorder: Recorder) -> Iterator[Result]:
     """
     if plan.seal:
         recorder.add(Entry("take", "", seal=plan.seal))
-    recorder.add(*(Entry("repay", owed.key, owed=owed) for owed in plan.moot))
+    recorder.add(*(Entry("repay", "", owed=owed) for owed in plan.moot))
     for change in (*plan.silent, *plan.changes):
         if change.key in plan.stale:
             for action in (Action.ADOPT, Action.FORGET):

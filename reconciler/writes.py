@@ -213,12 +213,12 @@ class Writes:
     ) -> None:
         """Make durable what is about to be taken from the account and must be given back."""
         current = self.id(operation)
-        before = self.owed.get(current) or Owed(current, operation.key, False, {}, self.run)
+        before = self.owed.get(current) or Owed(current, False, {}, self.run)
         owed = replace(
             before, reseller=before.reseller or reseller, settings=settings or before.settings
         )
         self.owed[current] = owed
-        await self.recorder.durable(Entry("owe", operation.key, owed=owed))
+        await self.recorder.durable(Entry("owe", "", owed=owed))
 
     def repay(self, current: AccountId, *, reseller: bool, settings: bool) -> None:
         """Note what the account has again. It need not be durable: what is back is seen to be."""
@@ -234,7 +234,7 @@ class Writes:
             return
         self.owed[current] = left
         kept = left.reseller or left.settings
-        self.recorder.add(Entry("owe" if kept else "repay", left.key, owed=left))
+        self.recorder.add(Entry("owe" if kept else "repay", "", owed=left))
 
 
 def reveal(body: JsonObject | None) -> JsonObject | None:

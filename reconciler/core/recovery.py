@@ -21,7 +21,7 @@ from reconciler.core.values import address, leaves, value_at
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from reconciler.core.configuration import Configuration
+    from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.live import Live, LiveAccount
     from reconciler.core.state import Intent, Owed, State
     from reconciler.core.values import AccountId, Key
@@ -88,7 +88,7 @@ def settle(state: State, live: Live) -> State:
             record = first_record(accounts[0], intent.parent_id)
             entries.append(Entry("record", intent.key, record))
     back = (owed for owed in _debts(state) if not any(_missing(owed, live)))
-    entries += [Entry("repay", owed.key, owed=owed) for owed in back]
+    entries += [Entry("repay", "", owed=owed) for owed in back]
     return fold(state, entries)
 
 
@@ -104,10 +104,11 @@ def recover(configuration: Configuration, state: State, live: Live) -> Recovery:
     owed: dict[AccountId, tuple[FieldChange, ...]] = {}
     moot = []
     for debt in _debts(settled):
-        fields = tuple(_still_owed(debt, configuration, settled, live))
+        key, declared = _owner(debt, configuration, settled)
+        fields = tuple(_still_owed(debt, declared, settled.accounts.get(key), live))
         if fields:
             owed[debt.id] = fields
-            unfinished.append(_in_words(debt, fields))
+            unfinished.append(_in_words(debt, key, fields))
         else:
             moot.append(debt)
     return Recovery(settled, tuple(unfinished), owed, tuple(moot))
@@ -184,26 +185,33 @@ def _missing(owed: Owed, live: Live) -> Iterator[FieldChange]:
             yield FieldChange(path, "add", found, value)
 
 
+def _owner(owed: Owed, configuration: Configuration, state: State) -> tuple[Key, Declared | None]:
+    """What the account is called, and its declaration. One that nobody manages goes by its id."""
+    key = next((key for key, record in state.accounts.items() if record.id == owed.id), None)
+    now = key
+    for moved in configuration.moved:
+        now = moved.new if moved.old == now else now
+    declared = next(
+        (d for d in configuration.accounts.values() if d.key == now or d.id == owed.id), None
+    )
+    return key or (declared.key if declared else owed.id), declared
+
+
 def _still_owed(
-    owed: Owed, configuration: Configuration, state: State, live: Live
+    owed: Owed, declared: Declared | None, record: AccountRecord | None, live: Live
 ) -> Iterator[FieldChange]:
     """What the account is to get back: all that it misses, but for what the YAML says."""
-    key = next((key for key, r in state.accounts.items() if r.id == owed.id), None)
-    declared = next(
-        (d for d in configuration.accounts.values() if d.key == key or d.id == owed.id), None
-    )
-    applied = state.accounts[key].applied if key is not None else {}
+    # A rank that left the YAML after `true` is not to come back.
+    left = declared is not None and record is not None and record.applied.get("reseller") is True
     for field in _missing(owed, live):
         said = declared is not None and declares(declared, field.path)
-        # A rank that left the YAML after `true` is not to come back.
-        left = field.path == RESELLER and declared and applied.get("reseller") is True
-        if not said and not left:
+        if not said and not (left and field.path == RESELLER):
             yield field
 
 
-def _in_words(owed: Owed, fields: Sequence[FieldChange]) -> Unfinished:
+def _in_words(owed: Owed, key: Key, fields: Sequence[FieldChange]) -> Unfinished:
     rank = any(field.path == RESELLER for field in fields)
     what = "its rank as a reseller" if rank else "fields"
     detail = f"an interrupted run took {what} from {owed.id} for the time being; it gets that back."
     action = Action.DEMOTE if rank else Action.UPDATE
-    return Unfinished(owed.key, action, (owed.id,), detail)
+    return Unfinished(key, action, (owed.id,), detail)

@@ -90,11 +90,10 @@ class Owed:
     """What a run took from an account for the time being, and is to give back.
 
     `reseller`: its rank. `settings`: fields that stood beside one that could not be removed alone;
-    none of them is declared or holds a credential. `key`: the account's id if nobody manages it.
+    none of them is declared or holds a credential. Nobody need manage the account.
     """
 
     id: AccountId
-    key: Key
     reseller: bool
     settings: JsonObject
     run: str
@@ -136,8 +135,8 @@ class Entry:
     `record`: what is true of the account now. `forget`: it is out of state. `intend`: a create
     is about to be sent. `settle`: that create is known not to have happened, or is recorded.
     `owe`: something is about to be taken from an account for the time being. `repay`: it has that
-    again, or is not to have it any more. `take`: the saved plan with that seal is being applied; it
-    has no key.
+    again, or is not to have it any more. `take`: the saved plan with that seal is being applied. The
+    last three have no key.
     """
 
     kind: Kind
@@ -426,7 +425,6 @@ def owed_json(owed: Owed) -> JsonObject:
     """What was taken, as JSON."""
     return {
         "id": owed.id,
-        "key": owed.key,
         "reseller": owed.reseller,
         "settings": owed.settings,
         "run": owed.run,
@@ -437,7 +435,6 @@ def owed_from(document: JsonObject) -> Owed:
     """Read what `owed_json` wrote. Raises: KeyError, TypeError, ValueError."""
     return Owed(
         id=account_id(document["id"]),
-        key=_string(document["key"]),
         reseller=document["reseller"] is True,
         settings=_object(document["settings"]),
         run=_string(document["run"]),
@@ -465,14 +462,13 @@ def entry_from(document: JsonObject) -> Entry:
         return Entry("take", "", seal=_string(document["seal"]))
     if kind not in get_args(Kind):
         raise ValueError(f"an unknown kind of entry, {kind!r}")
-    owed = owed_from(_object(document["owed"])) if "owed" in document else None
-    key = _string(document["key"])
+    if kind in ("owe", "repay"):
+        return Entry(cast("Kind", kind), "", owed=owed_from(_object(document["owed"])))
     return Entry(
         cast("Kind", kind),
-        key if owed else _key(key),
+        _key(_string(document["key"])),
         record_from(_object(document["record"])) if "record" in document else None,
         intent_from(_object(document["intent"])) if "intent" in document else None,
-        owed=owed,
     )
 
 

@@ -199,8 +199,8 @@ class Contract:
 
     def test_what_is_open_and_sensitive_digests_are_kept(self, place: Place) -> None:
         intent = Intent("a", AccountId("root"), "A", "a.example.com", 5, "d", "run")
-        owed = Owed(AccountId("7-x"), "b", reseller=True, settings={"org": "B"}, run="run")
-        begun = [Entry("intend", "a", intent=intent), Entry("owe", "b", owed=owed)]
+        owed = Owed(AccountId("7-x"), reseller=True, settings={"org": "B"}, run="run")
+        begun = [Entry("intend", "a", intent=intent), Entry("owe", "", owed=owed)]
         with locked(place) as writer:
             writer.save(a_state(1))
             writer.journal(a_state(1), begun)

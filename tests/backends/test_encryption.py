@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ONE = "the first key, for tests alone"
 TWO = "the second key, for tests alone"
-OWED = Owed(AccountId("7"), "acme", reseller=False, settings={"org": "hooli"}, run="run")
+OWED = Owed(AccountId("7"), reseller=False, settings={"org": "hooli"}, run="run")
 STATE = replace(a_state(3, "acme", "globex"), owed={OWED.id: OWED})
 
 

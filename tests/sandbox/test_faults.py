@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -226,6 +229,13 @@ def test_a_bad_day_can_end(open_sandbox: OpenSandbox) -> None:
     assert sandbox.call("GET", f"/accounts/{ROOT_ID}").status_code == 503
     sandbox.platform.faults.clear()
     assert sandbox.call("GET", f"/accounts/{ROOT_ID}").status_code == 200
+
+
+def test_every_key_of_a_rule_is_documented() -> None:
+    page = Path(__file__).parents[2] / "docs" / "platform.md"
+    table = page.read_text(encoding="utf-8").partition("Faults on order besides")[2]
+    named = {name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line[:40])}
+    assert {field.name for field in fields(Fault)} <= named
 
 
 def test_everything_wrong_with_rules_is_named() -> None:
