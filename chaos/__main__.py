@@ -60,7 +60,8 @@ def main() -> int:
         lines.append(
             _told("planted bugs", f"{len(HUNTS)} planted, {len(HUNTS) - len(missed)} found", missed)
         )
-    took = f"{(time.monotonic() - began) / 60:.0f} minutes on this machine, {WORKERS} at a time."
+    command = " ".join(["python -m chaos", *sys.argv[1:]])
+    took = f"`{command}`: {(time.monotonic() - began) / 60:.0f} minutes, {WORKERS} at a time."
     print(took)
     if arguments.write:
         text = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
