@@ -13,6 +13,8 @@ from reconciler.cli.exits import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    _Add = Callable[..., "_Parser"]
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse, but wrong arguments are exit 1: 2 means that there are changes."""
@@ -32,9 +34,6 @@ def parser() -> _Parser:
     parser.add_argument("--version", action="version", version=f"reconciler {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = _common()
-    reported = _common(reports=(".json", ".md", ".html", ".xml"))
-    targeted = _targeted()
-    changing = _changing()
 
     def add(
         name: str,
@@ -47,54 +46,51 @@ def parser() -> _Parser:
         command.set_defaults(run=run)
         return command
 
-    _add_init(
-        add(
-            "init",
-            files.init,
-            "make a project that plans against the embedded sandbox",
-            _locking(),
-            _asking(),
-        )
-    )
+    _add_about_files(add)
+    _add_about_platform(add)
+    _add_state(commands, common)
+    unlock = ("unlock", state.unlock, "take the lock away from a run that can't give it back")
+    _add_unlock(add(*unlock))
+    _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
+    demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
+    demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
+    add("version", files.version, "print the version")
+    return parser
+
+
+def _add_about_files(add: _Add) -> None:
+    making = ("init", files.init, "make a project that plans against the embedded sandbox")
+    _add_init(add(*making, _locking(), _asking()))
     checking = _common(("text", "json", "github"), (".json", ".sarif"))
     add("validate", files.validate, "check the files, offline and completely", common=checking)
     fmt = add("fmt", files.fmt, "put the files in canonical order and layout; comments stay")
     fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if it would")
-    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
-    apply = ("apply", runs.apply, "plan, ask, and change what differs")
-    _add_apply(add(*apply, targeted, changing, common=reported))
-    destroy = ("destroy", runs.destroy, "delete all accounts under management")
-    add(*destroy, targeted, changing, common=reported)
-    add(
-        "drift",
-        runs.drift,
-        "show what was changed behind Git's back; exit 2 if anything was",
-        targeted,
-        common=reported,
-    )
-    imports = add("import", runs.import_, "take an existing account under management", _locking())
-    imports.add_argument("key", metavar="KEY")
-    imports.add_argument("id", metavar="ID")
-    _add_state(commands, common)
-    _add_unlock(
-        add("unlock", state.unlock, "take the lock away from a run that can't give it back")
-    )
     show = add("show", files.show, "show the state, a saved plan, or an account as declared")
     show.add_argument("planfile", nargs="?", metavar="PLANFILE")
     show.add_argument(
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
     )
-    _add_sandbox(add("sandbox", rehearsal.sandbox, "serve the platform in small, to try things on"))
+    add("schema", files.schema, "print the JSON Schema of the files, for editors")
+
+
+def _add_about_platform(add: _Add) -> None:
+    reported = _common(reports=(".json", ".md", ".html", ".xml"))
+    targeted, changing = _targeted(), _changing()
+    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
+    apply = ("apply", runs.apply, "plan, ask, and change what differs")
+    _add_apply(add(*apply, targeted, changing, common=reported))
+    destroy = ("destroy", runs.destroy, "delete all accounts under management")
+    add(*destroy, targeted, changing, common=reported)
+    drift = ("drift", runs.drift, "show what was changed behind Git's back; exit 2 if anything was")
+    add(*drift, targeted, common=reported)
+    imports = add("import", runs.import_, "take an existing account under management", _locking())
+    imports.add_argument("key", metavar="KEY")
+    imports.add_argument("id", metavar="ID")
     drawn = _common(("text", "mermaid", "dot", "json"), (".json", ".mermaid", ".dot"))
     drawing = ("graph", runs.graph, "draw the tree of accounts, or what a plan does in which order")
     _add_graph(add(*drawing, common=drawn))
-    demo = add("demo", rehearsal.demo, "run the main job on the embedded sandbox")
-    demo.add_argument("--keep", metavar="DIR", help="leave the project in DIR")
-    add("schema", files.schema, "print the JSON Schema of the files, for editors")
-    add("version", files.version, "print the version")
     adopt = add("adopt", files.not_yet, "not there yet")
     adopt.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
-    return parser
 
 
 def _add_graph(graph: _Parser) -> None:
