@@ -14,8 +14,8 @@ check: setup ## lint, formatting, types, layers
 	$(bin)/mypy
 	$(bin)/lint-imports
 
-test: setup ## the whole test suite
-	$(bin)/pytest -n auto
+test: setup ## the whole test suite; five at a time, since many of them wait
+	$(bin)/pytest -n 5 --dist worksteal
 
 race: setup ## race for the lock a thousand times on each backend
 	RACE_ROUNDS=1000 $(bin)/pytest -q tests/backends -k never_hold_the_lock_at_once
