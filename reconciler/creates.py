@@ -43,8 +43,9 @@ LAG: Final = 1.0
 
 
 class Creates:
-    """The creates of a run. By number of operation, `sent`: all; `refused`: those that were.
+    """The creates of a run.
 
+    By number of operation, `sent`: all; `refused`: those that the platform said no to at once.
     `known`: the accounts that were there before this run, or were made by it.
     """
 
@@ -96,7 +97,8 @@ class Creates:
                     del self.sent[operation.n]
                     raise
                 failure: ApiError = error
-                self.refused |= {operation.n} if isinstance(error, Refused) else set()
+                if not unclear:
+                    self.refused.add(operation.n)
             except Unclear as error:
                 failure, unclear = error, True
             if unclear:

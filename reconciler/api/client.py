@@ -242,6 +242,7 @@ class Client:
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             self._gate.refused(ticket, asked)
             message = "the platform refuses more requests for now"
+            message += f", and asks for a pause of {asked:.0f} seconds" if asked else ""
             raise Limited(what.method, what.path, message, status=status, request_id=request_id)
         if status == HTTPStatus.SERVICE_UNAVAILABLE and asked is not None:
             self._gate.refused(ticket, asked)

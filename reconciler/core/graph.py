@@ -433,10 +433,8 @@ def _needs(operation: Operation, before: Operation) -> bool:
     """Whether `operation` is pointless or wrong if `before` failed.
 
     An update waits for other accounts only so as not to meet their cascades. A reseller that was
-    demoted for the time being gets its rank back whatever became of what that was for.
+    demoted for the time being, or perhaps was, gets its rank back whatever became of all else.
     """
-    if operation.key == before.key:
-        return True
     if operation.action is Action.PROMOTE and operation.temporary:
         return False
-    return operation.action is not Action.UPDATE
+    return operation.key == before.key or operation.action is not Action.UPDATE

@@ -250,6 +250,15 @@ def at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+async def _ended(stack: AsyncExitStack) -> None:
+    """Stop serving, and whatever a rule holds back still."""
+    await stack.aclose()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 @contextmanager
 def served(options: SandboxOptions) -> Iterator[World]:
     """Serve a platform over HTTP by a thread of its own."""
@@ -265,7 +274,7 @@ def served(options: SandboxOptions) -> Iterator[World]:
     try:
         yield World(platform, wait(stack.enter_async_context(listening(platform))), wait)
     finally:
-        wait(stack.aclose())
+        wait(_ended(stack))
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

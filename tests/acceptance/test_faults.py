@@ -29,7 +29,7 @@ UNREADABLE: dict[str, tuple[JsonObject, str]] = {
     "dropped before": ({"drop": True}, "the answer was lost (ServerDisconnectedError) (request "),
     "dropped after": ({"phase": "after", "drop": True}, "the answer was lost"),
     "broken off": ({"phase": "mid"}, "the answer was lost"),
-    "late": ({"delay_ms": 60_000}, "no answer within 0.25 seconds"),
+    "late": ({"delay_ms": 1_000}, "no answer within 0.25 seconds"),
     "byte by byte": ({"drip_ms": 200}, "no answer within 0.25 seconds"),
     "500": ({"status": 500}, "500 unspecified_fault: unspecified fault (request "),
     "503": ({"status": 503}, "503 datastore_fault: datastore fault (request "),

@@ -202,6 +202,25 @@ def test_a_reseller_gets_its_rank_back_when_what_it_was_for_failed() -> None:
     assert walk.ready() == operations[2]
 
 
+@pytest.mark.parametrize("failing", [Action.DEMOTE, Action.MOVE])
+def test_it_does_so_too_when_its_own_demotion_or_move_failed(failing: Action) -> None:
+    """After an answer that says nothing it may be demoted all the same."""
+    nodes = {
+        "top": Node("top", "top", "Top", ROOT, ROOT, False, True),
+        "sub": Node("sub", "sub", "Sub", ROOT, "top", True, True),
+    }
+    walk = Walk(order(nodes, welcome_email=False))
+    begun = []
+    while (operation := walk.ready()) is not None:
+        begun.append((operation.key, operation.action))
+        if operation.action is failing:
+            walk.failed(operation.n)
+        else:
+            walk.done(operation.n)
+    assert begun[-1] == ("sub", Action.PROMOTE)
+    assert ("top", Action.PROMOTE) not in begun
+
+
 def test_each_operation_is_given_once() -> None:
     walk = Walk(a_chain())
     given_out = []
