@@ -293,9 +293,10 @@ def _differing(
     before: Mapping[FieldPath, JsonValue], after: Mapping[FieldPath, JsonValue]
 ) -> list[FieldPath]:
     """The paths whose values are not equal, in order. DeepDiff sees only the fields that differ."""
-    fields = {path[:2] for path in {*before, *after} if not _equal_sides(path, before, after)}
-    if not fields:
+    unequal = {path for path in {*before, *after} if not _equal_sides(path, before, after)}
+    if not unequal:
         return []
+    fields = {path[:2] for path in unequal}
     from deepdiff import DeepDiff  # costs an eighth of a second; most runs never need it
 
     old = {path: _normal(path, value) for path, value in before.items() if path[:2] in fields}
@@ -305,7 +306,7 @@ def _differing(
     changed = {
         level.path(output_format="list")[0] for levels in difference.values() for level in levels
     }
-    return sorted(changed)
+    return sorted(changed | unequal)  # DeepDiff takes [false] for [0]; the platform does not
 
 
 def _equal_sides(
