@@ -51,23 +51,23 @@ async def execute(
 ) -> Outcome:
     """Do what the plan says and record what came of it. The lock is held.
 
-    Raises: Unwritable. Whatever the platform answers is in the outcome instead.
+    Raises: Unwritable, if nothing was begun. Whatever comes later is in the outcome instead.
     """
     recorder = Recorder(writer, plan.state)
     performer = Performer(plan, client, recorder, run)
     results = list(_record_silently(plan, recorder))
+    await recorder.durable()
     with _signals() as stop:
         try:
-            await recorder.durable()
             walked = await _walk(plan, performer, stop, pace, emit)
-            corrected = {} if stop.signal else await _reviewed(performer, walked, stop)
+            whole = stop.signal is None and not recorder.failure()
+            corrected = await _reviewed(performer, walked, stop) if whole else {}
             for result in corrected.values():
                 _tell(emit, result)
             results += [corrected.get(result.n, result) for result in walked]
         finally:
-            await recorder.idle()
-            writer.save(recorder.state())
-    return Outcome(tuple(results), performer.writes.sent, stop.signal)
+            await recorder.close()
+    return Outcome(tuple(results), performer.writes.sent, stop.signal, recorder.failure())
 
 
 async def _reviewed(
@@ -172,8 +172,9 @@ async def _walk(
     """Perform the operations, each when its time has come."""
     walk = Walk(plan.operations)
     results: dict[int, Result] = {}
+    recorder = performer.writes.recorder
     try:
-        while True:
+        while not recorder.failure():
             while stop.may_begin(pace) and (ready := walk.ready()):
                 _tell(emit, Started(ready))
                 stop.running[asyncio.create_task(performer.perform(ready))] = ready
@@ -182,7 +183,6 @@ async def _walk(
             ended, _ = await asyncio.wait(
                 stop.running, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED
             )
-            performer.writes.recorder.check()
             for task in ended:
                 for n, result in _ended(walk, stop.running.pop(task), task.result()):
                     results[n] = result
@@ -191,7 +191,11 @@ async def _walk(
     finally:  # whatever ended the walk, nothing goes on behind it
         for task in stop.running:
             task.cancel()
-        await asyncio.gather(*stop.running, return_exceptions=True)
+        cut = await asyncio.gather(*stop.running, return_exceptions=True)
+    for operation, broken_off in zip(stop.running.values(), cut, strict=True):
+        if isinstance(broken_off, Result):
+            results[operation.n] = broken_off
+            _tell(emit, broken_off)
     for operation in plan.operations:
         results.setdefault(operation.n, _skipped(operation, "the run was stopped before"))
     return [results[operation.n] for operation in plan.operations]
