@@ -101,10 +101,10 @@ def _record_silently(plan: Plan, recorder: Recorder) -> Iterator[Result]:
                     reason = plan.stale[change.key]
                     yield Result(None, change.key, action, "stale", change.id, reason)
             continue
-        if change.moved_from is not None and change.record is not None:
-            recorder.add(
-                Entry("forget", change.moved_from), Entry("record", change.key, change.record)
-            )
+        if change.moved_from is not None:
+            recorder.add(Entry("forget", change.moved_from))
+            if change.record is not None:
+                recorder.add(Entry("record", change.key, change.record))
         if Action.FORGET in change.actions:
             recorder.add(Entry("forget", change.key))
             yield Result(None, change.key, Action.FORGET, "done", change.id)
