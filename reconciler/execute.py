@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from reconciler.api.client import Client
     from reconciler.backends.backend import StateWriter
-    from reconciler.core.plan import Plan
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.state import State
 
 
 _LOOK: Final = 0.5
@@ -101,18 +102,23 @@ def _record_silently(plan: Plan, recorder: Recorder) -> Iterator[Result]:
                     reason = plan.stale[change.key]
                     yield Result(None, change.key, action, "stale", change.id, reason)
             continue
-        if change.moved_from is not None:
-            recorder.add(Entry("forget", change.moved_from))
-            if change.record is not None:
-                recorder.add(Entry("record", change.key, change.record))
-        if Action.FORGET in change.actions:
-            recorder.add(Entry("forget", change.key))
-            yield Result(None, change.key, Action.FORGET, "done", change.id)
-        elif change.live is not None and change.declared is not None:
-            record, _ = confirm(change, change.record, change.live, plan.state)
-            recorder.add(Entry("record", change.key, record))
-            if Action.ADOPT in change.actions:
-                yield Result(None, change.key, Action.ADOPT, "done", change.id)
+        recorder.add(*_learned(change, plan.state))
+        for action in (Action.ADOPT, Action.FORGET):
+            if action in change.actions:
+                yield Result(None, change.key, action, "done", change.id)
+
+
+def _learned(change: Change, state: State) -> Iterator[Entry]:
+    """What state learns of an account before anything is done to it."""
+    if change.moved_from is not None:
+        yield Entry("forget", change.moved_from)
+        if change.record is not None:
+            yield Entry("record", change.key, change.record)
+    if Action.FORGET in change.actions:
+        yield Entry("forget", change.key)
+    elif change.live is not None and change.declared is not None:
+        record, _ = confirm(change, change.record, change.live, state)
+        yield Entry("record", change.key, record)
 
 
 class _Stop:
