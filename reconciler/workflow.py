@@ -30,8 +30,9 @@ from reconciler.core import diff, revive
 from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
 from reconciler.core.digest import difference
 from reconciler.core.live import remembered
-from reconciler.core.plan import Change, Plan, Refusal, compute, lacking, touched, unread
+from reconciler.core.plan import Change, Plan, compute, touched, unread
 from reconciler.core.recovery import candidates, first_record, settle
+from reconciler.core.safety import Refusal, lacking
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold

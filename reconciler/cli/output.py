@@ -127,7 +127,9 @@ def show_plan(plan: Plan, arguments: argparse.Namespace) -> None:
     paint = paint_for(arguments)
     if sys.stdout.isatty():
         print(text.tree(plan, paint))
-    print(text.plan(plan, paint, unmanaged=getattr(arguments, "show_unmanaged", False)), end="")
+    unmanaged = getattr(arguments, "show_unmanaged", False)
+    fold = not getattr(arguments, "show_all", False)
+    print(text.plan(plan, paint, unmanaged=unmanaged, fold=fold), end="")
     sys.stdout.flush()
 
 

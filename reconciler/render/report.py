@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reconciler.core.outcome import Outcome, Result
-    from reconciler.core.plan import Change, Plan, Refusal
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.safety import Refusal
     from reconciler.core.state import State
 
 Verdict = Literal["unchanged", "changed", "done", "failed", "skipped"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from reconciler.core.diff import FieldChange
 from reconciler.core.graph import Action
 from reconciler.core.outcome import Outcome, Result
-from reconciler.core.plan import Change, Plan, Refusal
+from reconciler.core.plan import Change, Plan
+from reconciler.core.safety import Refusal
 from reconciler.core.state import AccountRecord, State
 from reconciler.core.values import ABSENT, AccountId, Diagnostic, Source
 from reconciler.render import report
