@@ -231,7 +231,7 @@ def _targeted() -> _Parser:
         action="append",
         default=[],
         metavar="LIMITS",
-        help="delete=2,demote=1,update=100%%,reparent",
+        help="delete=2,demote=1,update=100%%,protect=service,reparent",
     )
     return targeted
 

@@ -15,9 +15,10 @@ from reconciler.core import account, diff
 from reconciler.core.diff import ENABLED, PARENT, RESELLER, FieldChange
 from reconciler.core.digest import digest
 from reconciler.core.graph import Action, Ident, Node, Operation, order
+from reconciler.core.limits import UNLIMITED, limits_from, limits_json
 from reconciler.core.reach import Tree, impacts, reached
 from reconciler.core.recovery import recover
-from reconciler.core.safety import Proposal, Refusal, check
+from reconciler.core.safety import Proposal, Refusal, Scope, Terms, check
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
@@ -38,8 +39,9 @@ from reconciler.core.values import (
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from datetime import date
 
-    from reconciler.core.configuration import Configuration, Declared, Limits
+    from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.diff import Side
     from reconciler.core.effects import Effect
     from reconciler.core.live import Live, LiveAccount, Row
@@ -92,7 +94,8 @@ class Plan:
     `silent`: accounts that nothing is done to, of which state must learn something. `untouched`:
     what is declared and live of all that nothing is done to. `before`: the ids of all accounts
     below the root. `unfinished`: what an interrupted run left open; `moot`: what of that is not to be
-    finished any more. `effects`: whom it reaches, in order of `EFFECTS`. `complete` is false if only some
+    finished any more. `effects`: whom it reaches, in order of `EFFECTS`. `until`: the
+    last day (UTC) of the exceptions without which it would be refused. `complete` is false if only some
     addresses were looked at, `refreshed` if what nothing is done to was taken from state. `stale`:
     addresses that must be left alone, since something about them is not as it was when the plan was
     saved, with the reason. `seal`: of the file that the plan comes from, if it does and is not empty.
@@ -112,6 +115,7 @@ class Plan:
     unfinished: tuple[Unfinished, ...] = ()
     moot: tuple[Owed, ...] = ()
     effects: Mapping[Effect, Reached] = field(default_factory=dict)
+    until: date | None = None
     complete: bool = True
     refreshed: bool = True
     digest: str = ""
@@ -132,12 +136,12 @@ def compute(
     configuration: Configuration,
     state: State,
     live: Live,
-    limits: Limits,
+    terms: Terms,
     targets: frozenset[Key] = frozenset(),
 ) -> Plan:
     """Decide what would change, and in which order.
 
-    `state` is an empty one where there is none yet. `targets`: look at these keys alone, and at
+    `state` is an empty one where there is none yet. `terms`: of this run. `targets`: look at these keys alone, and at
     what they depend on; empty: at all.
     """
     recovery = recover(configuration, state, live)
@@ -159,8 +163,9 @@ def compute(
     tree = Tree(_nodes(decider, changes) if changes else {})
     operations = _operations(decider, changes, tree)
     changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
-    proposal = Proposal(changes, operations, decider.records, decider.live)
-    refusals = [*decider.refusals, *check(proposal, limits)]
+    found = tuple(impacts(changes, operations, tree))
+    proposal = Proposal(changes, operations, decider.records, live, tree, found)
+    verdict = check(proposal, tuple(decider.scopes()), terms)
     plan = Plan(
         state=recovery.state,
         root=live.root,
@@ -168,14 +173,19 @@ def compute(
         changes=tuple(changes),
         silent=tuple(silent),
         operations=operations,
-        refusals=tuple(refusals),
+        refusals=(*decider.refusals, *verdict.refusals),
         unchanged=len(keys) - len(changes),
         untouched=tuple(untouched),
-        diagnostics=(*_still_odd(configuration.warnings, decider), *decider.warnings),
+        diagnostics=(
+            *_still_odd(configuration.warnings, decider),
+            *decider.warnings,
+            *verdict.excepted,
+        ),
         before=frozenset(live.rows),
         unfinished=recovery.unfinished,
         moot=recovery.moot,
-        effects=reached(impacts(changes, operations, tree), tree),
+        effects=reached(found, tree),
+        until=verdict.until,
         complete=not targets,
         refreshed=live.refreshed,
     )
@@ -272,6 +282,20 @@ class _Decider:
         if declared is not None and live is not None:
             yield declared, live
 
+    def scopes(self) -> Iterator[Scope]:
+        """The limits of the project, then those of accounts in order of key.
+
+        Of an account that left the YAML those count that it had at its last apply: what leaves with
+        its block must not lift them.
+        """
+        yield Scope(self.configuration.settings.limits)
+        for key in sorted({*self.configuration.accounts, *self.records}):
+            declared, record = self.configuration.accounts.get(key), self.records.get(key)
+            limits = declared.limits if declared else limits_from(record.safety if record else {})
+            ident = self.idents[key] if declared or record is None else record.id
+            if limits != UNLIMITED:
+                yield Scope(limits, key, ident)
+
     def parent(self, declared: Declared) -> Ident:
         """The account that the declared one belongs below."""
         return self.live.root if declared.parent == ROOT else self.idents[declared.parent]
@@ -306,6 +330,7 @@ class _Decider:
         renamed = self.moved_from.get(declared.key)
         recorded = (
             record.prevent_destroy == declared.lifecycle.prevent_destroy
+            and record.safety == limits_json(declared.limits)
             and record.parent_id == live.parent_id
             and renamed is None
         )

@@ -14,6 +14,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import date  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import orjson
@@ -30,6 +31,7 @@ from pydantic import (
 from reconciler.core.diff import FieldChange
 from reconciler.core.effects import Effect  # noqa: TC001 - pydantic reads the annotation
 from reconciler.core.graph import Action, Operation
+from reconciler.core.limits import limits_json
 from reconciler.core.masking import HIDDEN, as_mask, mask, masked, open_side, rests_json
 from reconciler.core.plan import Change, Plan
 from reconciler.core.reach import Reached
@@ -116,6 +118,7 @@ class SavedAccount:
     block: dict[str, JsonValue]
     ignore_changes: tuple[Dotted, ...]
     prevent_destroy: bool
+    safety: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,7 @@ class SavedPlan:
     operations: tuple[SavedOperation, ...]
     diagnostics: tuple[SavedDiagnostic, ...]
     effects: dict[Effect, SavedReached]
+    until: date | None
 
 
 _FILE: Final = TypeAdapter(SavedPlan)
@@ -272,6 +276,7 @@ def save(plan: Plan, making: Making, key: bytes | None) -> bytes:
         operations=tuple(_saved_operation(operation, state) for operation in plan.operations),
         diagnostics=tuple(map(_saved_diagnostic, plan.diagnostics)),
         effects={e: SavedReached(r.accounts, r.resellers) for e, r in plan.effects.items()},
+        until=plan.until,
     )
     text = _FILE.dump_json(document) + b"\n"
     return _BLANK + _seal(text, key).encode() + text[len(_BLANK) :]
@@ -308,6 +313,7 @@ def _saved_account(
         block=block,
         ignore_changes=tuple(map(dotted, declared.lifecycle.ignore_changes)),
         prevent_destroy=declared.lifecycle.prevent_destroy,
+        safety=limits_json(declared.limits),
     )
 
 
@@ -394,6 +400,7 @@ def _declared(declared: Declared) -> JsonObject:
         "block": block,
         "ignore_changes": [dotted(path) for path in declared.lifecycle.ignore_changes],
         "prevent_destroy": declared.lifecycle.prevent_destroy,
+        "safety": limits_json(declared.limits),
     }
 
 
@@ -460,6 +467,7 @@ def restored(saved: SavedPlan, state: State, before: Unmask, after: Unmask) -> P
         unchanged=saved.unchanged,
         diagnostics=tuple(map(_diagnostic, saved.diagnostics)),
         effects={e: Reached(r.accounts, r.resellers) for e, r in saved.effects.items()},
+        until=saved.until,
         complete=saved.complete,
         refreshed=saved.refreshed,
         digest=saved.digest,

@@ -25,7 +25,7 @@ STATE = State("l", 7, "t", "sandbox:", ROOT, "00" * 32, {})
 SLOW = settings(max_examples=150, deadline=None)
 
 fields = st.builds(
-    lambda path, sides, drift: FieldChange(parse_path(path), *sides, drift),
+    lambda path, sides, drift: FieldChange(parse_path(path), sides[0], sides[1], sides[2], drift),
     st.sampled_from(
         [
             "settings.language",
