@@ -213,7 +213,7 @@ class _Judge:
 
     def _limit(self, said: int | None, name: str) -> int | None:
         """The limit as far as this run does not raise it; None where there is none."""
-        return None if said is None else self._terms.allow.get(name, said)
+        return None if said is None else max(said, self._terms.allow.get(name, 0))
 
     def _counted(
         self,
