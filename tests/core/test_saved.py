@@ -236,6 +236,17 @@ def test_age_and_endpoint(age: timedelta, endpoint: str, word: str | None) -> No
         revive.check(saved, endpoint, NOW + age, timedelta(hours=24))
 
 
+@pytest.mark.parametrize(("days", "refused"), [(0, False), (-1, True), (None, False)])
+def test_what_rests_on_an_exception_is_not_applied_after_its_last_day(
+    days: int | None, *, refused: bool
+) -> None:
+    until = None if days is None else NOW.date() + timedelta(days)
+    saved = unsealed(save(replace(a_plan(), until=until), MAKING, None), None)
+    assert shown(saved).until == until
+    with pytest.raises(Unfit, match="exception that ended") if refused else nullcontext():
+        revive.check(saved, "sandbox:", NOW, timedelta(hours=24))
+
+
 def test_the_state_must_be_the_very_same() -> None:
     saved = unsealed(save(a_plan(), MAKING, None), None)
     revive.check_state(saved, STATE, ROOT)
