@@ -125,10 +125,10 @@ def show_plan(plan: Plan, arguments: argparse.Namespace) -> None:
     for diagnostic in plan.diagnostics:
         print(text.diagnostic(diagnostic), file=sys.stderr)
     paint = paint_for(arguments)
-    if sys.stdout.isatty():
-        print(text.tree(plan, paint))
     unmanaged = getattr(arguments, "show_unmanaged", False)
-    fold = not getattr(arguments, "show_all", False)
+    fold = not (unmanaged or getattr(arguments, "show_all", False))
+    if sys.stdout.isatty():
+        print(text.tree(plan, paint, fold=fold))
     print(text.plan(plan, paint, unmanaged=unmanaged, fold=fold), end="")
     sys.stdout.flush()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from signal import Signals
 from typing import TYPE_CHECKING, Final
 
@@ -89,12 +92,12 @@ def coloured(style: str, text: str) -> str:
 def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False, fold: bool = True) -> str:
     """A plan: what was left open, each change with its fields, what is refused or dangerous, the sum.
 
-    `fold`: tell what many accounts have in common once. With `unmanaged`, each account is told.
+    `fold`: tell what many accounts have in common once.
     """
     lines = [f"  {address(u.key)}: {terminal(u.detail)}" for u in plan.unfinished if not u.doubtful]
     if lines:
         lines = [paint("bold", "Left open by an interrupted run:"), *lines, ""]
-    told = large(groups(plan.changes)) if fold and not unmanaged else ()
+    told = large(groups(plan.changes)) if fold else ()
     left_out = folded(plan, told)
     lines += _folded(told, len(left_out), paint) if left_out else ()
     for change in plan.changes:
@@ -313,39 +316,60 @@ def diagnostic(found: Diagnostic) -> str:
     return terminal(": ".join([*place, found.detail]))
 
 
-def tree(plan: Plan, paint: Paint) -> str:
-    """The changes on the tree of their parents, for a terminal. Empty if nothing changes."""
-    changes = {change.key: change for change in plan.changes}
+def tree(plan: Plan, paint: Paint, *, fold: bool = True) -> str:
+    """The changes on the tree of their parents, for a terminal. Empty if nothing changes.
+
+    `fold`: of accounts that groups tell all of, only their number stands below their parent, unless
+    something else stands below them.
+    """
     parents = {change.key: change.parent for change in plan.changes}
+    left_out = folded(plan, large(groups(plan.changes))) if fold else frozenset()
+    shown = _with_those_above((parents.keys() - left_out) | {*parents.values()}, parents)
     below: dict[str, list[str]] = {}
-    for key, parent in sorted(parents.items()):
-        below.setdefault(parent, []).append(key)
+    for key in sorted(shown):
+        below.setdefault(parents[key], []).append(key)
+    alike = Counter(parent for key, parent in parents.items() if key not in shown)
     tops = sorted({parent for parent in parents.values() if parent not in parents})
+    branches = _Branches(below, {change.key: change for change in plan.changes}, alike, paint)
     lines: list[str] = []
     for top in tops:
         lines.append(paint("dim", ROOT if top == ROOT else terminal(address(top))))
-        lines += _branches(top, below, changes, paint, "", frozenset())
+        lines += branches.under(top, "", frozenset())
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _branches(
-    top: str,
-    below: dict[str, list[str]],
-    changes: dict[str, Change],
-    paint: Paint,
-    indent: str,
-    above: frozenset[str],
-) -> Iterator[str]:
-    keys = [key for key in below.get(top, []) if key not in above]
-    for index, key in enumerate(keys):
-        last = index == len(keys) - 1
-        change = changes[key]
-        words = ", ".join(DONE[action] for action in change.actions)
-        style = _STYLE.get(change.actions[0], "change")
-        yield f"{indent}{'└── ' if last else '├── '}{key} ({terminal(change.name)})  {paint(style, words)}"
-        yield from _branches(
-            key, below, changes, paint, indent + ("    " if last else "│   "), above | {top}
-        )
+def _with_those_above(keys: AbstractSet[Key], parents: Mapping[Key, Key]) -> set[Key]:
+    """The keys, and those above them as far as something happens to them."""
+    found: set[Key] = set()
+    for key in keys:
+        above = key
+        while above in parents and above not in found:
+            found.add(above)
+            above = parents[above]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Branches:
+    """The lines of a tree. `alike`: how many accounts below each are told elsewhere."""
+
+    below: Mapping[Key, list[Key]]
+    changes: Mapping[Key, Change]
+    alike: Mapping[Key, int]
+    paint: Paint
+
+    def under(self, top: Key, indent: str, above: frozenset[Key]) -> Iterator[str]:
+        keys = [key for key in self.below.get(top, []) if key not in above]
+        more = self.alike.get(top, 0)
+        for index, key in enumerate(keys):
+            last = index == len(keys) - 1 and not more
+            change = self.changes[key]
+            words = ", ".join(DONE[action] for action in change.actions)
+            words = self.paint(_STYLE.get(change.actions[0], "change"), words)
+            yield f"{indent}{'└── ' if last else '├── '}{key} ({terminal(change.name)})  {words}"
+            yield from self.under(key, indent + ("    " if last else "│   "), above | {top})
+        if more:
+            yield f"{indent}└── {self.paint('dim', f'{accounts(more)} as told below')}"
 
 
 def state(state: State) -> str:

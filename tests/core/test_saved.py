@@ -17,7 +17,7 @@ from reconciler.core.diff import FieldChange
 from reconciler.core.graph import Action, Operation
 from reconciler.core.live import Live, LiveAccount, Row
 from reconciler.core.plan import Change, Plan
-from reconciler.core.saved import Making, Unfit, save, unsealed
+from reconciler.core.saved import Making, Unfit, save, shown, unsealed
 from reconciler.core.state import AccountRecord, State
 from reconciler.core.values import ABSENT, AccountId, JsonObject, Sensitive, Source, conceal
 
