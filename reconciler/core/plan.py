@@ -163,8 +163,8 @@ def compute(
     tree = Tree(_nodes(decider, changes) if changes else {})
     operations = _operations(decider, changes, tree)
     changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
-    found = tuple(impacts(changes, operations, tree))
-    proposal = Proposal(changes, operations, decider.records, live, tree, found)
+    new = tuple(impacts(map(decider.without_owed, changes), operations, tree))
+    proposal = Proposal(changes, operations, decider.records, live, tree, new)
     verdict = check(proposal, tuple(decider.scopes()), terms)
     plan = Plan(
         state=recovery.state,
@@ -184,7 +184,7 @@ def compute(
         before=frozenset(live.rows),
         unfinished=recovery.unfinished,
         moot=recovery.moot,
-        effects=reached(found, tree),
+        effects=reached(impacts(changes, operations, tree), tree),
         until=verdict.until,
         complete=not targets,
         refreshed=live.refreshed,
@@ -355,6 +355,19 @@ class _Decider:
         paths = {field.path for field in fields}
         more = [field for field in self.owed.get(current, ()) if field.path not in paths]
         return tuple(sorted([*fields, *more], key=lambda field: field.path)) if more else fields
+
+    def without_owed(self, change: Change) -> Change:
+        """What of a change is not only given back: no limit may keep an account from getting that."""
+        debt = self.state.owed.get(change.id or AccountId(""))
+        if debt is None:
+            return change
+        owed = {field.path for field in self.owed.get(debt.id, ())}
+        owed |= {RESELLER} if debt.reseller else set()  # declared or not
+        fields = tuple(field for field in change.fields if field.path not in owed)
+        gone = {Action.PROMOTE} if RESELLER in owed else set()
+        gone |= set() if any(field.path[0] == "settings" for field in fields) else {Action.UPDATE}
+        actions = tuple(action for action in change.actions if action not in gone)
+        return replace(change, fields=fields, actions=actions)
 
     def given_back(self) -> Iterator[Change]:
         """What happens to accounts that nobody declares, but that something was taken from."""
