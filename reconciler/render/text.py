@@ -202,7 +202,11 @@ def made(saved: SavedPlan) -> str:
     if saved.targets:
         lines.append(f"Only {', '.join(saved.targets)}.")
     if saved.allow:
-        lines.append(f"Allowed: {', '.join(f'{k}={v}' for k, v in sorted(saved.allow.items()))}.")
+        allowed = (
+            k.replace(".", "=") if k.startswith("protect.") else f"{k}={v}"
+            for k, v in sorted(saved.allow.items())
+        )
+        lines.append(f"Allowed: {', '.join(allowed)}.")
     return "".join(f"{terminal(line)}\n" for line in lines)
 
 
