@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.backends.backend import Unwritable
 from reconciler.core import diff
+from reconciler.core.limits import limits_json
 from reconciler.core.state import AccountRecord, Entry, State, fold
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def confirm(
         etag=live.revision,
         updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
         prevent_destroy=change.declared.lifecycle.prevent_destroy,
+        safety=limits_json(change.declared.limits),
     )
     if record is not None and fresh == replace(
         record, updated_at=fresh.updated_at, etag=fresh.etag

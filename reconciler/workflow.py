@@ -27,11 +27,13 @@ from reconciler.config import planfile
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
 from reconciler.config.write import rewritten
 from reconciler.core import diff, revive
-from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
+from reconciler.core.configuration import Configuration, Declared, Invalid, Removed
 from reconciler.core.digest import difference
+from reconciler.core.limits import ended
 from reconciler.core.live import remembered
-from reconciler.core.plan import Change, Plan, Refusal, compute, lacking, touched, unread
+from reconciler.core.plan import Change, Plan, compute, touched, unread
 from reconciler.core.recovery import candidates, first_record, settle
+from reconciler.core.safety import Refusal, Terms, lacking
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
@@ -126,7 +128,8 @@ def check(project: Project, options: Options) -> Configuration:
         _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
     zones = frozenset(zoneinfo.available_timezones())
-    diagnostics = folded([*diagnostics, *validate(configuration, zones)])
+    over = ended(configuration.limits(), datetime.now(UTC).date())
+    diagnostics = folded([*diagnostics, *validate(configuration, zones), *over])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise Invalid(diagnostics)
     unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
@@ -565,16 +568,9 @@ async def _may_promote(client: Client) -> bool | None:
 
 
 def _compute(configuration: Configuration, state: State, live: Live, options: Options) -> Plan:
-    """The plan, under the limits of the project as far as this run does not raise them."""
-    allow = options.allow
-    limits = configuration.settings.limits
-    raised = Limits(
-        max_delete=allow.get("delete", limits.max_delete),
-        max_demote=allow.get("demote", limits.max_demote),
-        max_update_percent=allow.get("update", limits.max_update_percent),
-        reparent="reparent" in allow,
-    )
-    return compute(configuration, state, live, raised, options.targets)
+    """The plan, under the limits of the YAML as far as this run does not raise them."""
+    terms = Terms(datetime.now(UTC).date(), options.allow)
+    return compute(configuration, state, live, terms, options.targets)
 
 
 @asynccontextmanager

@@ -15,9 +15,11 @@ from reconciler.config.project import open_project
 from reconciler.core import account
 from reconciler.core.account import Account
 from reconciler.core.shapes import (
+    AccountSafetyShape,
     AccountsFromShape,
     AccountShape,
     ApiShape,
+    ExceptionShape,
     IncludedShape,
     LifecycleShape,
     MovedShape,
@@ -120,6 +122,8 @@ SHAPES: Final[dict[str, type[BaseModel]]] = {
     "key of `reconciler.yaml`": ProjectShape,
     "key of `api`": ApiShape,
     "key of `safety`": SafetyShape,
+    "key of an account's `safety`": AccountSafetyShape,
+    "key of `exceptions`": ExceptionShape,
     "key of a variable": VariableShape,
     "key of a block": AccountShape,
     "key of `lifecycle`": LifecycleShape,

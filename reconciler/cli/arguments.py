@@ -79,9 +79,11 @@ def _add_about_files(add: _Add) -> None:
 def _add_about_platform(add: _Add) -> None:
     reported = _common(reports=(".json", ".md", ".html", ".xml"))
     targeted, changing = _targeted(), _changing()
-    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
+    shown = _shown()
+    plan = ("plan", runs.plan, "show what apply would change", targeted, shown)
+    _add_plan(add(*plan, common=reported))
     apply = ("apply", runs.apply, "plan, ask, and change what differs")
-    _add_apply(add(*apply, targeted, changing, common=reported))
+    _add_apply(add(*apply, targeted, shown, changing, common=reported))
     destroy = ("destroy", runs.destroy, "delete all accounts under management")
     add(*destroy, targeted, changing, common=reported)
     drift = ("drift", runs.drift, "show what was changed behind Git's back; exit 2 if anything was")
@@ -233,9 +235,17 @@ def _targeted() -> _Parser:
         action="append",
         default=[],
         metavar="LIMITS",
-        help="delete=2,demote=1,update=100%%,reparent",
+        help="delete=2,demote=1,update=100%%,protect=service,reparent",
     )
     return targeted
+
+
+def _shown() -> _Parser:
+    shown = _Parser(add_help=False)
+    shown.add_argument(
+        "--show-all", action="store_true", help="list each account, also where many change alike"
+    )
+    return shown
 
 
 def _locking() -> _Parser:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from reconciler.core.limits import UNLIMITED, Limits, read_limits
 from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, walk
 from reconciler.core.values import (
     ABSENT,
@@ -30,7 +31,7 @@ from reconciler.core.values import (
 from reconciler.core.variables import Row, Variable, interpolated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Section = Literal["accounts", "templates", "defaults"]
 
@@ -43,17 +44,12 @@ SHOWN: Final[tuple[FieldPath, ...]] = (
 """What accounts are shown as and found by, so that it can't be kept secret."""
 
 
+_PROJECT: Final = Limits(max_delete=0, max_demote=0, max_update_percent=30)
+"""What holds for a project that says nothing."""
+
+WRONG_EXCEPTION: Final = "An exception that can't be"
+
 # --- the values ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one run may change. `max_update_percent` is of the accounts under management."""
-
-    max_delete: int = 0
-    max_demote: int = 0
-    max_update_percent: int = 30
-    reparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +80,7 @@ class Declared:
     Values are in clear; `sensitive` has the paths of those that no output may show, with their
     origin. What blocks have in common they share: none may be changed. `row`: what it was made
     from by `accounts_from`. `section`: where it is declared; only `accounts` is ever applied.
+    `limits`: how much one run may change of it and what stands below it.
     `broken`: where an interpolation could not be filled in, so that the value is none to judge.
     """
 
@@ -97,6 +94,7 @@ class Declared:
     id: AccountId | None = None
     row: Row | None = None
     section: Section = "accounts"
+    limits: Limits = UNLIMITED
     broken: tuple[FieldPath, ...] = ()
 
     @property
@@ -197,7 +195,7 @@ class Settings:
     extra_fields: bool = False
     state: str = DEFAULT_STATE
     include: tuple[tuple[str, Source], ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = _PROJECT
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large
@@ -214,6 +212,11 @@ class Configuration:
     variables: Mapping[str, Variable] = field(default_factory=dict)
     spare: tuple[Declared, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+
+    def limits(self) -> Iterator[tuple[Key | None, Limits]]:
+        """All limits with their account, in order of key; those of the project first, with None."""
+        yield None, self.settings.limits
+        yield from ((key, declared.limits) for key, declared in self.accounts.items())
 
 
 class Invalid(Exception):
@@ -245,6 +248,15 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         (pattern, locate(node, ("include", index)) or Source(node.file, 1, 1))
         for index, pattern in enumerate(shape.include)
     )
+    here = Source(node.file, 1, 1)
+    limits, wrong = read_limits(
+        shape.safety.model_dump(by_alias=True),
+        lambda index: locate(node, ("safety", "exceptions", index)) or here,
+    )
+    diagnostics += [
+        problem(WRONG_EXCEPTION, detail, source, path="safety.exceptions")
+        for detail, source in wrong
+    ]
     settings = Settings(
         url=api.url or None,
         url_source=locate(node, ("api", "url")),
@@ -256,7 +268,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         extra_fields=api.extra_fields == "allow",
         state=shape.state,
         include=include,
-        limits=Limits(**shape.safety.model_dump()),
+        limits=limits,
     )
     return settings, diagnostics
 

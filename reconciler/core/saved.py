@@ -14,6 +14,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import date  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import orjson
@@ -28,9 +29,12 @@ from pydantic import (
 )
 
 from reconciler.core.diff import FieldChange
+from reconciler.core.effects import Effect  # noqa: TC001 - pydantic reads the annotation
 from reconciler.core.graph import Action, Operation
+from reconciler.core.limits import limits_json
 from reconciler.core.masking import HIDDEN, as_mask, mask, masked, open_side, rests_json
 from reconciler.core.plan import Change, Plan
+from reconciler.core.reach import Reached
 from reconciler.core.state import SENSITIVE, State, fingerprint
 from reconciler.core.values import (
     ABSENT,
@@ -114,6 +118,7 @@ class SavedAccount:
     block: dict[str, JsonValue]
     ignore_changes: tuple[Dotted, ...]
     prevent_destroy: bool
+    safety: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class SavedChange:
     exists: bool
     declared: SavedAccount | None
     fields: tuple[SavedField, ...]
+    top: Key
 
     @property
     def key(self) -> Key:
@@ -182,6 +188,16 @@ class SavedDiagnostic:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedReached:
+    """How many accounts are affected in one way, under how many resellers."""
+
+    __pydantic_config__ = _STRICT
+
+    accounts: int
+    resellers: int
+
+
+@dataclass(frozen=True, slots=True)
 class SavedPlan:
     """The whole file. `state`: its fingerprint; `digest_key`: of the masks, where there was no state yet."""
 
@@ -209,6 +225,8 @@ class SavedPlan:
     silent: tuple[SavedChange, ...]
     operations: tuple[SavedOperation, ...]
     diagnostics: tuple[SavedDiagnostic, ...]
+    effects: dict[Effect, SavedReached]
+    until: date | None
 
 
 _FILE: Final = TypeAdapter(SavedPlan)
@@ -257,6 +275,8 @@ def save(plan: Plan, making: Making, key: bytes | None) -> bytes:
         silent=tuple(_saved_change(change, state) for change in plan.silent),
         operations=tuple(_saved_operation(operation, state) for operation in plan.operations),
         diagnostics=tuple(map(_saved_diagnostic, plan.diagnostics)),
+        effects={e: SavedReached(r.accounts, r.resellers) for e, r in plan.effects.items()},
+        until=plan.until,
     )
     text = _FILE.dump_json(document) + b"\n"
     return _BLANK + _seal(text, key).encode() + text[len(_BLANK) :]
@@ -275,6 +295,7 @@ def _saved_change(change: Change, state: State) -> SavedChange:
         exists=change.live is not None,
         declared=_saved_account(change.declared, change.fields, state) if change.declared else None,
         fields=tuple(_saved_field(field, state) for field in change.fields),
+        top=change.top,
     )
 
 
@@ -292,6 +313,7 @@ def _saved_account(
         block=block,
         ignore_changes=tuple(map(dotted, declared.lifecycle.ignore_changes)),
         prevent_destroy=declared.lifecycle.prevent_destroy,
+        safety=limits_json(declared.limits),
     )
 
 
@@ -378,6 +400,7 @@ def _declared(declared: Declared) -> JsonObject:
         "block": block,
         "ignore_changes": [dotted(path) for path in declared.lifecycle.ignore_changes],
         "prevent_destroy": declared.lifecycle.prevent_destroy,
+        "safety": limits_json(declared.limits),
     }
 
 
@@ -443,6 +466,8 @@ def restored(saved: SavedPlan, state: State, before: Unmask, after: Unmask) -> P
         refusals=(),
         unchanged=saved.unchanged,
         diagnostics=tuple(map(_diagnostic, saved.diagnostics)),
+        effects={e: Reached(r.accounts, r.resellers) for e, r in saved.effects.items()},
+        until=saved.until,
         complete=saved.complete,
         refreshed=saved.refreshed,
         digest=saved.digest,
@@ -463,6 +488,7 @@ def _change(saved: SavedChange, before: Unmask, after: Unmask) -> Change:
         live=None,
         drift=saved.drift,
         moved_from=saved.moved_from,
+        top=saved.top,
     )
 
 
