@@ -82,7 +82,7 @@ def _add_about_platform(add: _Add) -> None:
     destroy = ("destroy", runs.destroy, "delete all accounts under management")
     add(*destroy, targeted, changing, common=reported)
     drift = ("drift", runs.drift, "show what was changed behind Git's back; exit 2 if anything was")
-    add(*drift, targeted, common=reported)
+    _add_drift(add(*drift, targeted, common=reported))
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
@@ -117,6 +117,17 @@ def _add_plan(plan: _Parser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="read all accounts; --no-refresh: only those that something is done to",
+    )
+
+
+def _add_drift(drift: _Parser) -> None:
+    drift.add_argument(
+        "--unmanaged", action="store_true", help="also accounts that nobody declared or manages"
+    )
+    drift.add_argument(
+        "--since-state",
+        action="store_true",
+        help="only what was changed since state last heard of the account",
     )
 
 

@@ -158,15 +158,16 @@ def drift(arguments: argparse.Namespace) -> int:
 
     project, options = project_of(arguments)
     with reporting() as reporter:
-        drift = asyncio.run(workflow.drift(project, options, reporter.reading))
-    state, changes, unchanged = drift.state, drift.changes, drift.unchanged
-    output(
-        arguments,
-        lambda: jsondoc.drift(state, changes, len(unchanged)),
-        lambda: print(text.drift(changes, len(unchanged), paint_for(arguments)), end=""),
-        reports(arguments, lambda made: report.of_drift(state, changes, unchanged, made)),
-    )
-    return Exit.CHANGES if drift.changes else Exit.DONE
+        found = asyncio.run(workflow.drift(project, options, reporter.reading))
+
+    def show() -> None:
+        for diagnostic in found.diagnostics:
+            print(text.diagnostic(diagnostic), file=sys.stderr)
+        print(text.drift(found, paint_for(arguments)), end="")
+
+    others = reports(arguments, lambda made: report.of_drift(found, made))
+    output(arguments, lambda: jsondoc.drift(found), show, others)
+    return Exit.CHANGES if found.found else Exit.DONE
 
 
 def graph(arguments: argparse.Namespace) -> int:

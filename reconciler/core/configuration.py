@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from reconciler.core.known import Known, read_known
 from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, walk
 from reconciler.core.values import (
     ABSENT,
@@ -85,6 +86,7 @@ class Declared:
     origin. What blocks have in common they share: none may be changed. `row`: what it was made
     from by `accounts_from`. `section`: where it is declared; only `accounts` is ever applied.
     `broken`: where an interpolation could not be filled in, so that the value is none to judge.
+    `known`: the entries of known drift that hold for it.
     """
 
     key: Key
@@ -98,6 +100,7 @@ class Declared:
     row: Row | None = None
     section: Section = "accounts"
     broken: tuple[FieldPath, ...] = ()
+    known: tuple[Known, ...] = ()
 
     @property
     def settings(self) -> JsonObject:
@@ -198,6 +201,7 @@ class Settings:
     state: str = DEFAULT_STATE
     include: tuple[tuple[str, Source], ...] = ()
     limits: Limits = Limits()
+    known: tuple[Known, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large
@@ -245,6 +249,8 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         (pattern, locate(node, ("include", index)) or Source(node.file, 1, 1))
         for index, pattern in enumerate(shape.include)
     )
+    known, wrong = read_known(shape.drift, node)
+    diagnostics += wrong
     settings = Settings(
         url=api.url or None,
         url_source=locate(node, ("api", "url")),
@@ -257,6 +263,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         state=shape.state,
         include=include,
         limits=Limits(**shape.safety.model_dump()),
+        known=known,
     )
     return settings, diagnostics
 

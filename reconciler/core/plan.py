@@ -16,6 +16,7 @@ from reconciler.core import account, diff
 from reconciler.core.diff import ENABLED, PARENT, RESELLER, FieldChange
 from reconciler.core.digest import digest
 from reconciler.core.graph import Action, Ident, Node, Operation, order
+from reconciler.core.known import covering
 from reconciler.core.recovery import recover
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
@@ -61,7 +62,7 @@ class Change:
     """What happens to one address. Without actions: nothing, but state has something to learn.
 
     `declared` is None when the account left the YAML, `record` when it is not in state, `live`
-    when it does not exist. `moved_from`: the key it had.
+    when it does not exist. `moved_from`: the key it had. `known`: known drift that is left alone.
     """
 
     key: Key
@@ -76,6 +77,7 @@ class Change:
     live: LiveAccount | None
     drift: bool = False
     moved_from: Key | None = None
+    known: tuple[FieldChange, ...] = ()
 
     @property
     def address(self) -> str:
@@ -132,6 +134,12 @@ class Plan:
     def empty(self) -> bool:
         """Whether there is nothing to do."""
         return not self.changes
+
+    @property
+    def known(self) -> tuple[Change, ...]:
+        """The accounts with known drift, which is left alone, in order of key."""
+        found = (change for change in (*self.changes, *self.silent) if change.known)
+        return tuple(sorted(found, key=lambda change: change.key))
 
 
 def compute(
@@ -316,6 +324,7 @@ class _Decider:
         recorded = (
             record.prevent_destroy == declared.lifecycle.prevent_destroy
             and record.parent_id == live.parent_id
+            and record.reseller == live.reseller
             and renamed is None
         )
         in_place = live.parent_id == parent
@@ -370,7 +379,8 @@ class _Decider:
     def _parent_change(self, declared: Declared, live: LiveAccount, *, drift: bool) -> FieldChange:
         before = self.name_of(live.parent_id or _NOWHERE)
         source, origin = declared.origin(PARENT)
-        return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin)
+        known = covering(declared.known, PARENT) if drift else None
+        return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin, known)
 
     def name_of(self, ident: Ident) -> str:
         """The key of an account, or its id where it has none."""
@@ -385,6 +395,8 @@ class _Decider:
         reason: str,
     ) -> Change:
         actions = [Action.ADOPT] if record is None else []
+        known = tuple(field for field in fields if field.known)
+        fields = tuple(field for field in fields if not field.known)
         paths = {field.path: field for field in fields}
         if PARENT in paths:
             actions.append(Action.MOVE)
@@ -405,6 +417,7 @@ class _Decider:
             live=live,
             drift=any(field.drift for field in fields),
             moved_from=self.moved_from.get(declared.key),
+            known=known,
         )
 
     def _adoption(self, declared: Declared) -> Change | None:

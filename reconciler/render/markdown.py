@@ -50,6 +50,8 @@ def markdown(report: Report) -> str:
         ("Dangerous", report.dangers, _DANGERS),
         ("Refused", [f"{r.rule}: {r.detail}" for r in report.refusals], _OTHERS),
         ("Not done", report.errors, _OTHERS),
+        ("Nobody manages", report.unmanaged, _OTHERS),
+        ("Known drift, left alone", report.known, _OTHERS),
         ("Noticed", [diagnostic(found) for found in report.diagnostics], _OTHERS),
     )
     for title, items, room in lists:

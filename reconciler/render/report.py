@@ -20,20 +20,24 @@ from reconciler.render.text import (
     diagnostic,
     drift_sums,
     failure,
+    known_line,
     leaf,
     outcome_sums,
+    stranger,
     sums,
+    traces,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from reconciler.core.drift import Drift
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan, Refusal
     from reconciler.core.state import State
 
-Verdict = Literal["unchanged", "changed", "done", "failed", "skipped"]
+Verdict = Literal["unchanged", "known", "changed", "done", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Report:
     """All that a report tells.
 
     `headline`: the whole in one sentence. `digest`: of the plan, "" if there is nothing to apply.
+    `unmanaged` and `known`: accounts that nobody manages, and drift that is known, a line each.
     `dangers` and `errors`: lines to be read first; `dangerous`: how many dangers there are of each
     kind. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
     looked at too.
@@ -89,6 +94,8 @@ class Report:
     dangerous: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     errors: tuple[str, ...] = ()
+    unmanaged: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     entries: tuple[Entry, ...] = ()
     nodes: Mapping[Key, Node] = field(default_factory=dict)
@@ -96,7 +103,8 @@ class Report:
     @property
     def changed(self) -> tuple[Entry, ...]:
         """The accounts that something is done to, or was."""
-        return tuple(entry for entry in self.entries if entry.verdict != "unchanged")
+        quiet = ("unchanged", "known")
+        return tuple(entry for entry in self.entries if entry.verdict not in quiet)
 
 
 def of_plan(
@@ -124,6 +132,7 @@ def of_plan(
         dangers=tuple(danger(one, names) for one in found),
         dangerous=Counter(one.what for one in found),
         refusals=plan.refusals,
+        known=_known_lines(plan.known),
         errors=_errors(outcome.results) if outcome else (),
         diagnostics=plan.diagnostics,
         entries=_sorted([*map(_unchanged, quiet.values()), *entries]),
@@ -131,20 +140,33 @@ def of_plan(
     )
 
 
-def of_drift(
-    state: State, changes: Sequence[Change], unchanged: Sequence[Key], made: datetime
-) -> Report:
+def of_drift(found: Drift, made: datetime) -> Report:
     """What was changed outside since the last apply."""
-    nodes = _remembered(state)
-    entries = [_unchanged(nodes[key]) for key in unchanged]
-    entries += [_drifted(change, nodes[change.key]) for change in changes]
+    nodes = _remembered(found.state)
+    changed = {change.key for change in found.changes}
+    entries = [_unchanged(nodes[key]) for key in found.unchanged]
+    entries += [_drifted(change, nodes[change.key]) for change in found.changes]
+    entries += [_known(c, nodes[c.key]) for c in found.known if c.key not in changed]
     return Report(
         command="drift",
         made=made,
-        headline=drift_sums(len(changes), len(unchanged)),
+        headline=drift_sums(found),
+        unmanaged=tuple(map(stranger, found.unmanaged)),
+        known=_known_lines(found.known),
+        diagnostics=found.diagnostics,
         entries=_sorted(entries),
         nodes=nodes,
     )
+
+
+def _known_lines(changes: Iterable[Change]) -> tuple[str, ...]:
+    return tuple(known_line(c, field) for c in changes for field in (c.known or c.fields))
+
+
+def _known(change: Change, node: Node) -> Entry:
+    """An account with nothing but known drift."""
+    lines = tuple(Line(field.op, known_line(change, field)) for field in change.fields)
+    return Entry(node, "known", "has known drift", (), lines)
 
 
 def of_failure(command: str, diagnostics: Sequence[Diagnostic], made: datetime) -> Report:
@@ -241,7 +263,7 @@ def _applied(change: Change, node: Node, results: Sequence[Result]) -> Entry:
 
 def _drifted(change: Change, node: Node) -> Entry:
     kind = "changed" if change.live is not None else "deleted"
-    words = change.reason.removeprefix("it ")
+    words = f"{change.reason.removeprefix('it ')}: {', '.join(traces(change))}"
     return Entry(node, "changed", words, (kind,), tuple(_lines(change, note=False)))
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reconciler.core.configuration import Declared
     from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange
+    from reconciler.core.drift import Drift, Unmanaged
     from reconciler.core.live import LiveAccount
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan
@@ -93,6 +94,7 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
     )
     for key in temporary:
         lines.append(f"  {address(key)} will be demoted and promoted again (temporary)")
+    lines += known_drift(plan.known, paint)
     lines += _summary(plan, paint)
     return "\n".join(lines) + "\n"
 
@@ -149,24 +151,76 @@ def made(saved: SavedPlan) -> str:
     return "".join(f"{terminal(line)}\n" for line in lines)
 
 
-def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
+def drift(found: Drift, paint: Paint) -> str:
     """What was changed outside: applied -> live."""
     lines: list[str] = []
-    for change in changes:
-        label = f"{change.address} ({terminal(change.name)})"
-        lines.append(f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}")
-        lines += [_field(field, paint, note=False) for field in change.fields]
-    total = drift_sums(len(changes), unchanged)
-    lines.append(paint("bold", total) if changes else total)
+    for change in found.changes:
+        lines += _outside(change, paint)
+        lines += [paint("dim", f"      {line}") for line in traces(change)]
+    if found.unmanaged:
+        lines += ["", paint("bold", "Nobody manages:")]
+        lines += [paint("add", f"  + {stranger(one)}") for one in found.unmanaged]
+    lines += known_drift(found.known, paint)
+    total = drift_sums(found)
+    lines.append(paint("bold", total) if found.found else total)
     return "\n".join(lines) + "\n"
 
 
-def drift_sums(changed: int, unchanged: int) -> str:
+def _outside(change: Change, paint: Paint) -> Iterator[str]:
+    label = f"{change.address} ({terminal(change.name)})"
+    yield f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}"
+    yield from (_field(field, paint, note=False) for field in change.fields)
+
+
+def traces(change: Change) -> Iterator[str]:
+    """When it was changed, as far as the platform tells; it never tells by whom."""
+    record, live = change.record, change.live
+    if record is None:
+        return
+    applied = f"applied {record.updated_at}" if record.updated_at else "never applied"
+    if live is None:
+        yield terminal(f"revision {record.etag}, {applied}")
+    else:
+        request = f"; read by request {live.request_id}" if live.request_id else ""
+        yield terminal(f"revision {record.etag}, {applied}; now {live.revision}{request}")
+
+
+def stranger(found: Unmanaged) -> str:
+    """An account that nobody manages, in a line."""
+    account = found.account
+    realm = account.document.get("realm", "")
+    made = f", created {account.created_at}" if account.created else ""
+    rank = ", reseller" if account.reseller else ""
+    return terminal(
+        f"{account.id} ({account.name}) below {found.parent}: realm {realm}{rank}{made}"
+    )
+
+
+def known_drift(changes: Sequence[Change], paint: Paint) -> Iterator[str]:
+    """What is known to have been changed outside, and is left alone."""
+    if changes:
+        yield from ("", paint("bold", "Known drift, left alone:"))
+    for change in changes:
+        for field in change.known or change.fields:
+            yield paint("dim", f"  {known_line(change, field)}")
+
+
+def known_line(change: Change, field: FieldChange) -> str:
+    """One leaf of known drift, with the reason and the end of it."""
+    until = f"  (until {field.known.until}: {field.known.reason})" if field.known else ""
+    return f"{change.address} ({terminal(change.name)}): {leaf(field)}{terminal(until)}"
+
+
+def drift_sums(found: Drift) -> str:
     """What was changed outside, in one sentence."""
-    if not changed:
-        return f"No drift. {unchanged} accounts are as they were applied."
+    changed, unchanged = len(found.changes), len(found.unchanged)
+    only = {change.key for change in found.known} - {change.key for change in found.changes}
+    known = f", {len(only)} with known drift alone" if only else ""
+    if not found.found:
+        return f"No drift. {unchanged} accounts are as they were applied{known}."
     count = "1 account" if changed == 1 else f"{changed} accounts"
-    return f"Drift: {count} changed outside, {unchanged} unchanged."
+    more = f", {len(found.unmanaged)} that nobody manages" if found.unmanaged else ""
+    return f"Drift: {count} changed outside, {unchanged} unchanged{known}{more}."
 
 
 def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:

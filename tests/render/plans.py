@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core.diff import FieldChange
+from reconciler.core.drift import Drift
 from reconciler.core.graph import Action
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Change, Plan, Refusal
@@ -111,7 +112,8 @@ def applied(texts: Texts) -> Report:
 
 def drifted(texts: Texts) -> Report:
     changes = [replace(change, reason="it was deleted outside") for change in three(texts)]
-    return report.of_drift(a_state(["a", "b", "c", "d"], texts), changes, ("d",), MADE)
+    found = Drift(a_state(["a", "b", "c", "d"], texts), tuple(changes), ("d",))
+    return report.of_drift(found, MADE)
 
 
 def large(count: int, texts: Texts, *, per_reseller: int = 10, odd: int = 3) -> Report:
