@@ -129,6 +129,23 @@ def _add_drift(drift: _Parser) -> None:
         action="store_true",
         help="only what was changed since state last heard of the account",
     )
+    ways = drift.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="ADDR",
+        help="write what is live of an account, or of accounts.KEY.settings.FIELD, into the YAML",
+    )
+    ways.add_argument(
+        "--snooze",
+        action="append",
+        default=[],
+        metavar="ADDR.PATH",
+        help="write into reconciler.yaml that drift of this field is known; with --until, --reason",
+    )
+    drift.add_argument("--until", metavar="DATE", help="the last day of it, in UTC: 2026-12-31")
+    drift.add_argument("--reason", metavar="TEXT", help="why it may stay so")
 
 
 def _add_apply(apply: _Parser) -> None:

@@ -152,7 +152,11 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
 
 
 def drift(arguments: argparse.Namespace) -> int:
-    """Show what was changed outside."""
+    """Show what was changed outside, or take it as it is."""
+    if arguments.snooze or arguments.until or arguments.reason:
+        return _snooze(arguments)
+    if arguments.accept:
+        return _accept(arguments)
     from reconciler import workflow
     from reconciler.render import jsondoc, report, text
 
@@ -168,6 +172,40 @@ def drift(arguments: argparse.Namespace) -> int:
     others = reports(arguments, lambda made: report.of_drift(found, made))
     output(arguments, lambda: jsondoc.drift(found), show, others)
     return Exit.CHANGES if found.found else Exit.DONE
+
+
+def _accept(arguments: argparse.Namespace) -> int:
+    """Write what is live into the YAML."""
+    from reconciler.accept import accept
+    from reconciler.render import jsondoc, text
+
+    project, options = project_of(arguments)
+    with reporting() as reporter:
+        accepted = asyncio.run(accept(project, options, arguments.accept, reporter.reading))
+    output(
+        arguments,
+        lambda: jsondoc.accepted(accepted),
+        lambda: print(text.accepted(accepted), end=""),
+    )
+    return Exit.DONE
+
+
+def _snooze(arguments: argparse.Namespace) -> int:
+    """Write into reconciler.yaml which drift is known."""
+    from reconciler.accept import Snooze, snooze
+    from reconciler.render import jsondoc
+
+    if not (arguments.snooze and arguments.until and arguments.reason):
+        raise Problem("--snooze, --until and --reason go together")
+    project, options = project_of(arguments)
+    places = snooze(project, options, Snooze(arguments.snooze, arguments.until, arguments.reason))
+    told = [f"{place}" for place in places]
+    output(
+        arguments,
+        lambda: jsondoc.answer("drift", {"known": [*told]}),
+        lambda: print(f"Known until {arguments.until}: {', '.join(told)}."),
+    )
+    return Exit.DONE
 
 
 def graph(arguments: argparse.Namespace) -> int:

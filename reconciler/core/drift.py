@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.live import Live, LiveAccount
     from reconciler.core.state import AccountRecord, State
-    from reconciler.core.values import AccountId, Diagnostic, Key
+    from reconciler.core.values import AccountId, Diagnostic, Key, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,15 @@ class Unmanaged:
 
     account: LiveAccount
     parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A leaf that is declared as it is live by now, and where."""
+
+    key: Key
+    field: FieldChange
+    source: Source
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large: asyncio.run takes the repr of results

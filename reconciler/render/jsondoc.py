@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reconciler.core.configuration import Declared
     from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange, Side
-    from reconciler.core.drift import Drift, Unmanaged
+    from reconciler.core.drift import Accepted, Drift, Unmanaged
     from reconciler.core.graph import Operation
     from reconciler.core.outcome import Result
     from reconciler.core.plan import Change, Plan
@@ -94,6 +94,20 @@ def drift(found: Drift) -> JsonObject:
     document["known"] = _known(found.known)
     document["diagnostics"] = [diagnostic(one) for one in found.diagnostics]
     return document
+
+
+def accepted(found: Sequence[Accepted]) -> JsonObject:
+    """What the YAML says by now."""
+    leaves: list[JsonValue] = [
+        {
+            "address": address(one.key),
+            **_field(one.field),
+            "file": one.source.file,
+            "line": one.source.line,
+        }
+        for one in found
+    ]
+    return answer("drift", {"accepted": leaves})
 
 
 def _traces(change: Change) -> JsonObject:

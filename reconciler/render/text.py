@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reconciler.core.configuration import Declared
     from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange
-    from reconciler.core.drift import Drift, Unmanaged
+    from reconciler.core.drift import Accepted, Drift, Unmanaged
     from reconciler.core.live import LiveAccount
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan
@@ -209,6 +209,13 @@ def known_line(change: Change, field: FieldChange) -> str:
     """One leaf of known drift, with the reason and the end of it."""
     until = f"  (until {field.known.until}: {field.known.reason})" if field.known else ""
     return f"{change.address} ({terminal(change.name)}): {leaf(field)}{terminal(until)}"
+
+
+def accepted(found: Sequence[Accepted]) -> str:
+    """What the YAML says by now, a line each."""
+    return "".join(
+        f"{address(one.key)}: {leaf(one.field)}  ({terminal(str(one.source))})\n" for one in found
+    )
 
 
 def drift_sums(found: Drift) -> str:
