@@ -32,8 +32,9 @@ def junit(report: Report) -> str:
     if report.errors and not report.entries:
         case = SubElement(suite, "testcase", classname="failed", name=report.command, time="0")
         SubElement(case, "error", message=report.headline).text = "\n".join(report.errors)
-    for number, told in enumerate(report.unmanaged, 1):
-        case = SubElement(suite, "testcase", classname="unmanaged", name=f"{number}", time="0")
+    for told in report.unmanaged:
+        name = told.partition(" ")[0]  # its id
+        case = SubElement(suite, "testcase", classname="unmanaged", name=name, time="0")
         SubElement(case, "failure", message=told, type="unmanaged")
     above = resellers(report)
     for entry in report.entries:

@@ -39,7 +39,7 @@ _NAME: Final = 80
 _FRAME: Final = 1_000
 """Bytes that a fold takes besides its blocks, at most."""
 
-_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "error": "- "}
+_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "error": "- ", "note": "  "}
 """What makes a line coloured in a block of `diff`; the others have their sign already."""
 
 

@@ -52,9 +52,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing about an account. `op`: what happens to a field; `error`: what kept that from it."""
+    """One thing about an account.
 
-    op: Literal["add", "change", "remove", "error"]
+    `op`: what happens to a field; `error`: what kept that from it; `note`: what else is to be known.
+    """
+
+    op: Literal["add", "change", "remove", "error", "note"]
     text: str
 
 
@@ -263,8 +266,9 @@ def _applied(change: Change, node: Node, results: Sequence[Result]) -> Entry:
 
 def _drifted(change: Change, node: Node) -> Entry:
     kind = "changed" if change.live is not None else "deleted"
-    words = f"{change.reason.removeprefix('it ')}: {', '.join(traces(change))}"
-    return Entry(node, "changed", words, (kind,), tuple(_lines(change, note=False)))
+    words = change.reason.removeprefix("it ")
+    told = (Line("note", line) for line in traces(change))
+    return Entry(node, "changed", words, (kind,), (*_lines(change, note=False), *told))
 
 
 def _lines(change: Change, *, note: bool = True) -> Iterator[Line]:

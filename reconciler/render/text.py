@@ -158,7 +158,7 @@ def drift(found: Drift, paint: Paint) -> str:
         lines += _outside(change, paint)
         lines += [paint("dim", f"      {line}") for line in traces(change)]
     if found.unmanaged:
-        lines += ["", paint("bold", "Nobody manages:")]
+        lines += [paint("bold", "Nobody manages:")]
         lines += [paint("add", f"  + {stranger(one)}") for one in found.unmanaged]
     lines += known_drift(found.known, paint)
     total = drift_sums(found)
@@ -179,10 +179,17 @@ def traces(change: Change) -> Iterator[str]:
         return
     applied = f"applied {record.updated_at}" if record.updated_at else "never applied"
     if live is None:
-        yield terminal(f"revision {record.etag}, {applied}")
+        yield terminal(f"revision {_short(record.etag)}, {applied}")
     else:
         request = f"; read by request {live.request_id}" if live.request_id else ""
-        yield terminal(f"revision {record.etag}, {applied}; now {live.revision}{request}")
+        now = f"now {_short(live.revision)}{request}"
+        yield terminal(f"revision {_short(record.etag)}, {applied}; {now}")
+
+
+def _short(revision: str) -> str:
+    """A revision as far as people need it: the number, and a bit of what tells it from others."""
+    number, dash, rest = revision.partition("-")
+    return f"{number}{dash}{rest[:6]}"
 
 
 def stranger(found: Unmanaged) -> str:
@@ -199,7 +206,7 @@ def stranger(found: Unmanaged) -> str:
 def known_drift(changes: Sequence[Change], paint: Paint) -> Iterator[str]:
     """What is known to have been changed outside, and is left alone."""
     if changes:
-        yield from ("", paint("bold", "Known drift, left alone:"))
+        yield paint("bold", "Known drift, left alone:")
     for change in changes:
         for field in change.known or change.fields:
             yield paint("dim", f"  {known_line(change, field)}")

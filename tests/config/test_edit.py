@@ -192,7 +192,7 @@ def paths(tree: Any, prefix: FieldPath) -> list[FieldPath]:
     return [prefix]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(documents(), st.data())
 def test_an_edit_changes_one_leaf_and_keeps_every_comment(
     written: tuple[str, dict[str, Any]], data: st.DataObject
