@@ -305,7 +305,7 @@ drift:
     )
     told = project.run("validate")
     assert told.code == 1
-    for place in ("5:29", "6:54", "7:54", "8:17"):
+    for place in ("5:29", "6:57", "7:57", "8:17"):
         assert f"reconciler.yaml:{place}:" in told.err, (place, told.err)
 
 
