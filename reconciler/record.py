@@ -90,10 +90,12 @@ def confirm(
     """The record of an account as it was read, and the declared leaves that are not so."""
     if change.declared is None:
         raise AssertionError("only a declared account is confirmed")
-    applied, observed, missed = diff.confirmed(change.declared, record, live, state)
+    held = {field.path for field in change.known}
+    applied, observed, missed = diff.confirmed(change.declared, record, live, state, held)
+    parent = live.parent_id or (record.parent_id if record else live.id)
     fresh = AccountRecord(
         id=live.id,
-        parent_id=live.parent_id or (record.parent_id if record else live.id),
+        parent_id=record.parent_id if record and diff.PARENT in held else parent,
         reseller=live.reseller,
         applied=applied,
         observed=observed,

@@ -87,7 +87,7 @@ def _add_about_platform(add: _Add) -> None:
     destroy = ("destroy", runs.destroy, "delete all accounts under management")
     add(*destroy, targeted, changing, common=reported)
     drift = ("drift", runs.drift, "show what was changed behind Git's back; exit 2 if anything was")
-    add(*drift, targeted, common=reported)
+    _add_drift(add(*drift, targeted, common=reported))
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
@@ -123,6 +123,34 @@ def _add_plan(plan: _Parser) -> None:
         default=True,
         help="read all accounts; --no-refresh: only those that something is done to",
     )
+
+
+def _add_drift(drift: _Parser) -> None:
+    drift.add_argument(
+        "--unmanaged", action="store_true", help="also accounts that nobody declared or manages"
+    )
+    drift.add_argument(
+        "--since-state",
+        action="store_true",
+        help="only what was changed since state last heard of the account",
+    )
+    ways = drift.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="ADDR",
+        help="write what is live of an account, or of accounts.KEY.settings.FIELD, into the YAML",
+    )
+    ways.add_argument(
+        "--snooze",
+        action="append",
+        default=[],
+        metavar="ADDR.PATH",
+        help="write into reconciler.yaml that drift of this field is known; with --until, --reason",
+    )
+    drift.add_argument("--until", metavar="DATE", help="the last day of it, in UTC: 2026-12-31")
+    drift.add_argument("--reason", metavar="TEXT", help="why it may stay so")
 
 
 def _add_apply(apply: _Parser) -> None:
