@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from reconciler import __version__
+from reconciler import __version__, policy
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.errors import ApiError
 from reconciler.api.refresh import list_again, read_more, refresh
@@ -126,7 +126,8 @@ def check(project: Project, options: Options) -> Configuration:
         _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
     zones = frozenset(zoneinfo.available_timezones())
-    diagnostics = folded([*diagnostics, *validate(configuration, zones)])
+    rules = policy.problems(configuration.settings.policy)
+    diagnostics = folded([*diagnostics, *rules, *validate(configuration, zones)])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise Invalid(diagnostics)
     unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
@@ -301,6 +302,9 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
             if stored is None:
                 state = _first_state(project, live.root)
             made = revive.revived(saved, state, live, configuration)
+            made = policy.check(made, project.settings.policy)
+            if made.refusals:
+                return Applied(made, None)
             if state is not stored:
                 writer.save(state)
             pace = Pace(project.settings.concurrency, options.fail_fast)
@@ -557,7 +561,7 @@ async def _may_promote(client: Client) -> bool | None:
 
 
 def _compute(configuration: Configuration, state: State, live: Live, options: Options) -> Plan:
-    """The plan, under the limits of the project as far as this run does not raise them."""
+    """The plan, under the limits of the project as far as this run does not raise them, and its rules."""
     allow = options.allow
     limits = configuration.settings.limits
     raised = Limits(
@@ -566,7 +570,8 @@ def _compute(configuration: Configuration, state: State, live: Live, options: Op
         max_update_percent=allow.get("update", limits.max_update_percent),
         reparent="reparent" in allow,
     )
-    return compute(configuration, state, live, raised, options.targets)
+    made = compute(configuration, state, live, raised, options.targets)
+    return policy.check(made, configuration.settings.policy)
 
 
 @asynccontextmanager
