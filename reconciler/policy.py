@@ -40,7 +40,7 @@ _SECONDS: Final = 30.0
 """All rules together, beside what a large plan takes."""
 
 _EACH: Final = 0.001
-"""Seconds more per rule and change: ten times what a realistic rule takes (docs/decisions/018)."""
+"""Seconds more per rule and change: twenty times what a realistic rule takes (docs/policy.md)."""
 
 
 @dataclass(frozen=True, slots=True)
