@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 COMMAND: Final = (sys.executable, "-P", "-m", "reconciler.cel")
 """Starts the other process, never from what lies in the working directory."""
 
+_NEEDED: Final = ("PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""What of the environment a Python that was not installed by the system may need to start."""
+
 _SECONDS: Final = 30.0
 """All rules together, beside what a large plan takes."""
 
@@ -143,7 +146,7 @@ def _run(request: JsonObject, seconds: float) -> tuple[int | None, list[_Answer]
             input=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=_environment(),
             start_new_session=True,  # Ctrl-C is for this process: it decides what is done
             timeout=seconds,
             check=False,
@@ -151,6 +154,12 @@ def _run(request: JsonObject, seconds: float) -> tuple[int | None, list[_Answer]
     except subprocess.TimeoutExpired as error:
         return None, _read(error.stdout or b"")
     return done.returncode, _read(done.stdout)
+
+
+def _environment() -> dict[str, str]:
+    """The packages that this process has, and what Python needs."""
+    needed = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    return {**needed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _read(output: bytes) -> list[_Answer]:

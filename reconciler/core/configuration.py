@@ -290,14 +290,14 @@ def _rules(
         if not is_key(shape.name):
             detail = f"Found {shown(shape.name)}; allowed are letters, digits, _ and -, 64 at most."
             diagnostics.append(problem("A malformed name", detail, source, path="policy"))
-        if bool(shape.deny) == bool(shape.warn):
+        deny, warn = (" ".join(text.split()) for text in (shape.deny, shape.warn))
+        if bool(deny) == bool(warn):
             detail = "A rule has `deny` or `warn`, one of the two: the text that is told."
             diagnostics.append(problem("A rule without effect", detail, source, path="policy"))
         if shape.name in {rule.name for rule in rules}:
             detail = f"There is another rule `{shape.name}`. Give one of the two another name."
             diagnostics.append(problem("Two rules of one name", detail, source, path="policy"))
-        text = shape.deny or shape.warn
-        rules.append(Rule(shape.name, shape.when, text, bool(shape.deny), source))
+        rules.append(Rule(shape.name, shape.when, deny or warn, bool(deny), source))
     return tuple(rules)
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
+
+from reconciler.render.schema import plan_schema
 
 if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
@@ -194,6 +197,30 @@ def test_a_rule_sees_no_secret_and_tells_none(
     ended = project.run("plan", "--format", "json")
     assert [refusal["rule"] for refusal in ended.json["refusals"]] == ["told", "masked"]
     assert "s3cret-canary" not in ended.out + ended.err
+
+
+def test_a_text_of_several_lines_is_told_on_one(release: World, project: Project) -> None:
+    project.declare({"a": {}}, policy=[{"name": "r", "when": "true", "deny": "One.\n  Two.\n"}])
+    assert "  r: One. Two.\n" in project.run("plan").out
+    assert release.writes == []
+
+
+def test_what_commands_write_is_as_the_schema_says(release: World, project: Project) -> None:
+    schema = Draft202012Validator(plan_schema())
+    warns: JsonObject = {"name": "seen", "when": "true", "warn": "x"}
+    project.declare({"a": {"reseller": True}, "b": {"parent": "a"}}, policy=[warns])
+    documents = [
+        project.run(*command, "--format", "json").json
+        for command in (("validate",), ("plan",), ("apply", "--auto-approve"), ("drift",))
+    ]
+    release.patch("b", timezone="Asia/Tokyo")
+    documents.append(project.run("drift", "--format", "json").json)
+    project.declare({}, policy=[NO_TOKYO | {"when": "plan.nope"}])
+    documents.append(project.run("plan", "--format", "json").json)
+    project.declare({"a": {"nope": 1}})
+    documents += [project.run(name, "--format", "json").json for name in ("validate", "plan")]
+    for document in documents:
+        assert [error.message for error in schema.iter_errors(document)] == [], document
 
 
 def test_broken_rules_are_told_all_at_once_with_their_places(project: Project) -> None:
