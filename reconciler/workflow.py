@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from reconciler import __version__
+from reconciler import __version__, policy
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.errors import ApiError
 from reconciler.api.refresh import list_again, read_more, refresh
@@ -120,7 +120,8 @@ def check(project: Project, options: Options) -> Configuration:
     configuration, diagnostics = load(project, options.variables)
     zones = frozenset(zoneinfo.available_timezones())
     over = ended(configuration.limits(), datetime.now(UTC).date())
-    diagnostics = folded([*diagnostics, *validate(configuration, zones), *over])
+    rules = policy.problems(configuration.settings.policy)
+    diagnostics = folded([*diagnostics, *rules, *validate(configuration, zones), *over])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise Invalid(diagnostics)
     unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
@@ -304,6 +305,9 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
             if stored is None:
                 state = _first_state(project, live.root)
             made = revive.revived(saved, state, live, configuration)
+            made = policy.check(made, project.settings.policy)
+            if made.refusals:
+                return Applied(made, None)
             if state is not stored:
                 writer.save(state)
             pace = Pace(project.settings.concurrency, options.fail_fast)
@@ -537,9 +541,10 @@ async def _may_promote(client: Client) -> bool | None:
 
 
 def _compute(configuration: Configuration, state: State, live: Live, options: Options) -> Plan:
-    """The plan, under the limits of the YAML as far as this run does not raise them."""
+    """The plan, under the limits of the YAML as far as this run does not raise them, and its rules."""
     terms = Terms(datetime.now(UTC).date(), options.allow)
-    return compute(configuration, state, live, terms, options.targets)
+    made = compute(configuration, state, live, terms, options.targets)
+    return policy.check(made, configuration.settings.policy)
 
 
 @asynccontextmanager

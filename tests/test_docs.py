@@ -25,6 +25,7 @@ from reconciler.core.shapes import (
     KnownShape,
     LifecycleShape,
     MovedShape,
+    PolicyShape,
     ProjectShape,
     RemovedShape,
     SafetyShape,
@@ -133,6 +134,7 @@ SHAPES: Final[dict[str, type[BaseModel]]] = {
     "key of `lifecycle`": LifecycleShape,
     "key of `accounts_from`": AccountsFromShape,
     "key of `moved`": MovedShape,
+    "key of `policy`": PolicyShape,
     "key of `removed`": RemovedShape,
 }
 """What the first cell of a table's head in configuration.md is, and the shape that it explains."""

@@ -73,7 +73,10 @@ def _add_about_files(add: _Add) -> None:
     show.add_argument(
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
     )
-    add("schema", files.schema, "print the JSON Schema of the files, for editors")
+    schema = add("schema", files.schema, "print the JSON Schema of the files, for editors")
+    schema.add_argument(
+        "--plan", action="store_true", help="of what plan, apply, drift and validate write as JSON"
+    )
 
 
 def _add_about_platform(add: _Add) -> None:

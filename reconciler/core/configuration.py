@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core.known import Known, read_known
 from reconciler.core.limits import UNLIMITED, Limits, read_limits
-from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, walk
+from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, shown, walk
 from reconciler.core.values import (
     ABSENT,
     AccountId,
@@ -27,12 +27,15 @@ from reconciler.core.values import (
     MaybeJson,
     Source,
     account_id,
+    is_key,
     locate,
 )
 from reconciler.core.variables import Row, Variable, interpolated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from reconciler.core.shapes import PolicyShape
 
 Section = Literal["accounts", "templates", "defaults"]
 
@@ -185,6 +188,20 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What plans are judged by: where `when`, in CEL, is true, `text` is told.
+
+    `denies`: and the plan is refused. `source`: where `when` stands.
+    """
+
+    name: str
+    when: str
+    text: str
+    denies: bool
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What `reconciler.yaml` says besides accounts. `timeout` in seconds."""
 
@@ -200,6 +217,7 @@ class Settings:
     include: tuple[tuple[str, Source], ...] = ()
     limits: Limits = _PROJECT
     known: tuple[Known, ...] = ()
+    policy: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large
@@ -276,8 +294,30 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         include=include,
         limits=limits,
         known=known,
+        policy=_rules(node, shape.policy, diagnostics),
     )
     return settings, diagnostics
+
+
+def _rules(
+    node: MappingNode, shapes: Sequence[PolicyShape], diagnostics: list[Diagnostic]
+) -> tuple[Rule, ...]:
+    """The rules, and what is wrong with them besides their expressions."""
+    rules: list[Rule] = []
+    for index, shape in enumerate(shapes):
+        source = locate(node, ("policy", index, "when")) or Source(node.file, 1, 1)
+        if not is_key(shape.name):
+            detail = f"Found {shown(shape.name)}; allowed are letters, digits, _ and -, 64 at most."
+            diagnostics.append(problem("A malformed name", detail, source, path="policy"))
+        deny, warn = (" ".join(text.split()) for text in (shape.deny, shape.warn))
+        if bool(deny) == bool(warn):
+            detail = "A rule has `deny` or `warn`, one of the two: the text that is told."
+            diagnostics.append(problem("A rule without effect", detail, source, path="policy"))
+        if shape.name in {rule.name for rule in rules}:
+            detail = f"There is another rule `{shape.name}`. Give one of the two another name."
+            diagnostics.append(problem("Two rules of one name", detail, source, path="policy"))
+        rules.append(Rule(shape.name, shape.when, deny or warn, bool(deny), source))
+    return tuple(rules)
 
 
 def seconds(duration: str) -> float:

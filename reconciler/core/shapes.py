@@ -67,6 +67,9 @@ _SHOWN: Final = 60
 _LISTED: Final = 20
 """Names of those allowed that an error lists."""
 
+MAX_RULE: Final = 10_000
+"""Characters of an expression: a screen or two is a long one."""
+
 MAX_PROBLEMS: Final = 1000
 """Mistakes of form in one file that are told. With more, it is no file of ours."""
 
@@ -290,6 +293,23 @@ class DriftShape(_Shape):
     accept: list[KnownShape] = Field([], description="Known drift.")
 
 
+class PolicyShape(_Shape):
+    """A rule that plans are judged by."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["deny"]}, {"required": ["warn"]}]}
+    )
+
+    name: KeyText = Field(min_length=1, description="What refusals and warnings call it.")
+    when: str = Field(
+        min_length=1,
+        max_length=MAX_RULE,
+        description="Expression in CEL over `plan`, or over each `change` of it.",
+    )
+    deny: str = Field("", min_length=1, description="Why such a plan is refused.")
+    warn: str = Field("", min_length=1, description="What to say of such a plan.")
+
+
 class MovedShape(_Shape):
     """An account whose key was changed."""
 
@@ -315,6 +335,9 @@ class _Settings(_Shape):
     )
     safety: SafetyShape = Field(SafetyShape(), description="How much one run may change.")
     drift: DriftShape = Field(DriftShape(), description="What is known of changes made outside.")
+    policy: list[PolicyShape] = Field(
+        [], max_length=100, description="Rules that plans are judged by."
+    )
     variables: dict[str, VariableShape | None] = Field(
         {},
         description="What `${var.NAME}` stands for.",
@@ -396,7 +419,7 @@ def _take_out(node: JsonValue, paths: Sequence[tuple[str | int, ...]]) -> None:
     for whole in paths:
         stays = whole[0] in ("accounts", "templates") and whole[2:] == ("settings",)
         path = () if stays else whole
-        if whole[0] in ("moved", "removed", "accounts_from", "drift"):
+        if whole[0] in ("moved", "removed", "accounts_from", "drift", "policy"):
             path = whole[:1]
         elif "exceptions" in path:
             path = path[: path.index("exceptions") + 1]
