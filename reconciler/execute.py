@@ -66,8 +66,9 @@ async def execute(
             results += [corrected.get(result.n, result) for result in walked]
         finally:
             await recorder.idle()
-            writer.save(recorder.state())
-    return Outcome(tuple(results), performer.writes.sent, stop.signal)
+            state = recorder.state()
+            writer.save(state)
+    return Outcome(tuple(results), performer.writes.sent, stop.signal, state)
 
 
 async def _reviewed(

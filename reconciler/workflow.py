@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
     from reconciler.backends.backend import Backend, StateReader
     from reconciler.config.write import Rewrite
+    from reconciler.core.exchange import Exchange
     from reconciler.core.live import Live
     from reconciler.core.outcome import Event, Outcome
 
@@ -69,7 +70,8 @@ class Options:
     """What the command line says. `allow`: limits raised for this run, by name.
 
     `refresh`: read the accounts, not only state. `reviewed`: the digest of the one plan that may be
-    applied, if any other must not. `max_age`: seconds that a saved plan may be old.
+    applied, if any other must not. `max_age`: seconds that a saved plan may be old. `observe` is told of
+    each request to the platform.
     """
 
     variables: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
@@ -81,6 +83,7 @@ class Options:
     refresh: bool = True
     reviewed: str = ""
     max_age: float = 86400.0
+    observe: Callable[[Exchange], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,7 @@ async def _plan(
     project: Project, configuration: Configuration, options: Options, progress: Progress
 ) -> Plan:
     state = _read(project)
-    async with connected(project) as client:
+    async with connected(project, options.observe) as client:
         look = _look if options.refresh else _recall
         live = await look(project, configuration, state, client, progress)
     return _compute(configuration, state, live, options)
@@ -249,7 +252,7 @@ async def _apply(
     run = uuid4().hex
     with place.lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             state = stored or _no_state(project)
             live = await _look(project, configuration, state, client, hooks.progress, patient=True)
             made = _compute(configuration, state, live, options)
@@ -292,7 +295,7 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
     run = uuid4().hex
     with backend(project).lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             state = stored or _no_state(project)
             ids = revive.ids(saved)
             live = await _found(project, ids, state, client, hooks.progress, patient=True)
@@ -323,7 +326,7 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     """
     configuration = check(project, options)
     state = _read(project)
-    async with connected(project) as client:
+    async with connected(project, options.observe) as client:
         live = await _look(project, configuration, state, client, progress)
     keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
     changes = {key: _drifted(key, configuration, state, live) for key in keys}
@@ -371,7 +374,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         raise Unknown(f"{error}.") from error
     place = backend(project)
     with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             root = await _root(project, client)
             state = writer.read() or _first_state(project, root)
             check_identity(project, state, root)
@@ -570,12 +573,17 @@ def _compute(configuration: Configuration, state: State, live: Live, options: Op
 
 
 @asynccontextmanager
-async def connected(project: Project) -> AsyncIterator[Client]:
+async def connected(
+    project: Project, observe: Callable[[Exchange], None] | None = None
+) -> AsyncIterator[Client]:
     """A client for the project's platform, which may be the embedded sandbox. Raises: ApiError."""
     url = project.url
     timeout = project.settings.timeout
     if not url.startswith(SANDBOX):
-        async with connect(url, _login(project), timeout=timeout, proxy=project.proxy) as client:
+        network = connect(
+            url, _login(project), timeout=timeout, proxy=project.proxy, observe=observe
+        )
+        async with network as client:
             yield client
         return
     from reconciler.sandbox.app import Platform
@@ -593,7 +601,10 @@ async def connected(project: Project) -> AsyncIterator[Client]:
         root = platform.store.get(platform.store.root_id)
         login = by_api_key(root.api_key if root else ROOT_API_KEY)
         transport = SandboxTransport(platform)
-        async with connect(IN_PROCESS_URL, login, timeout=timeout, transport=transport) as client:
+        inside = connect(
+            IN_PROCESS_URL, login, timeout=timeout, transport=transport, observe=observe
+        )
+        async with inside as client:
             yield client
     finally:
         platform.close()

@@ -75,14 +75,16 @@ def _add_about_files(add: _Add) -> None:
 
 def _add_about_platform(add: _Add) -> None:
     reported = _common(reports=(".json", ".md", ".html", ".xml"))
-    targeted, changing = _targeted(), _changing()
-    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
+    targeted, changing, told = _targeted(), _changing(), _told()
+    _add_plan(
+        add("plan", runs.plan, "show what apply would change", targeted, told, common=reported)
+    )
     apply = ("apply", runs.apply, "plan, ask, and change what differs")
-    _add_apply(add(*apply, targeted, changing, common=reported))
+    _add_apply(add(*apply, targeted, changing, told, common=reported))
     destroy = ("destroy", runs.destroy, "delete all accounts under management")
-    add(*destroy, targeted, changing, common=reported)
+    add(*destroy, targeted, changing, told, common=reported)
     drift = ("drift", runs.drift, "show what was changed behind Git's back; exit 2 if anything was")
-    add(*drift, targeted, common=reported)
+    add(*drift, targeted, told, common=reported)
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
@@ -232,6 +234,24 @@ def _targeted() -> _Parser:
         help="delete=2,demote=1,update=100%%,reparent",
     )
     return targeted
+
+
+def _told() -> _Parser:
+    told = _Parser(add_help=False)
+    told.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="tell people how it ended, unless there was nothing to do; better in RECONCILER_NOTIFY: "
+        "a URL holds a secret",
+    )
+    told.add_argument(
+        "--metrics",
+        metavar="FILE",
+        help="write figures of the run for Prometheus there, or to the Pushgateway at a URL",
+    )
+    return told
 
 
 def _locking() -> _Parser:

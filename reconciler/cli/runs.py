@@ -44,6 +44,7 @@ def plan(arguments: argparse.Namespace) -> int:
             path, force = Path(arguments.out), arguments.force
             flow = workflow.plan_to_file(project, options, reporter.reading, path, force=force)
             plan = asyncio.run(flow)
+    arguments.teller.planned(plan)
 
     def show() -> None:
         show_plan(plan, arguments)
@@ -114,6 +115,7 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
     from reconciler.render import jsondoc, report, text
 
     plan, outcome = applied.plan, applied.outcome
+    arguments.teller.planned(plan, outcome)
     results = outcome.results if outcome else ()
 
     def show() -> None:
@@ -160,6 +162,7 @@ def drift(arguments: argparse.Namespace) -> int:
     with reporting() as reporter:
         drift = asyncio.run(workflow.drift(project, options, reporter.reading))
     state, changes, unchanged = drift.state, drift.changes, drift.unchanged
+    arguments.teller.drifted(state, changes)
     output(
         arguments,
         lambda: jsondoc.drift(state, changes, len(unchanged)),

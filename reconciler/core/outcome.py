@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from reconciler.core.graph import Action, Operation
+    from reconciler.core.state import State
     from reconciler.core.values import AccountId, Key
 
 Status = Literal["done", "failed", "skipped", "stale"]
@@ -38,11 +39,15 @@ Event = Started | Result
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an apply. `sent`: whether any write left; `signal`: what stopped it."""
+    """What became of an apply. `sent`: whether any write left; `signal`: what stopped it.
+
+    `state`: after it, if that is known.
+    """
 
     results: tuple[Result, ...]
     sent: bool
     signal: int | None = None
+    state: State | None = None
 
     @property
     def succeeded(self) -> bool:

@@ -1,0 +1,149 @@
+"""Messages to people, through the services that Apprise knows, as far as they are such.
+
+A service is named by a URL that holds its secret. So no error here shows more of it than its
+scheme, and that only if it is one of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from reconciler.telling.deliver import Undelivered, stays_here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from apprise import AppriseAsset, NotifyBase
+
+SECURE: Final = frozenset(
+    {
+        "betterstack",
+        "discord",
+        "forms",
+        "gchat",
+        "gotifys",
+        "ilert",
+        "incidentio",
+        "jira",
+        "jsons",
+        "mailtos",
+        "matrixs",
+        "mmosts",
+        "ntfys",
+        "opsgenie",
+        "pagerduty",
+        "pover",
+        "rockets",
+        "signl4",
+        "slack",
+        "splunk",
+        "squadcast",
+        "tgram",
+        "victorops",
+        "webex",
+        "workflow",
+        "workflows",
+        "wxteams",
+        "xmls",
+        "zulip",
+    }
+)
+"""Schemes of services that people are told by, over TLS."""
+
+CLEAR: Final = frozenset(
+    {"form", "gotify", "json", "mailto", "matrix", "mmost", "ntfy", "rocket", "xml"}
+)
+"""Those whose text and secret go in clear: to this machine alone, as it is with the platform."""
+
+
+class Unfit(Exception):
+    """A URL that no message can be sent to. The text shows nothing of it but a scheme of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where a message goes. `kind`: its scheme."""
+
+    kind: str
+    plugin: NotifyBase
+
+    def sender(self, title: str, body: str, *, failed: bool) -> Callable[[], None]:
+        """What sends a text once it is called. Raises then: Undelivered."""
+        from apprise import Apprise, NotifyFormat, NotifyType
+
+        def send() -> None:
+            apprise = Apprise(asset=self.plugin.asset)
+            apprise.add(self.plugin)
+            kind = NotifyType.FAILURE if failed else NotifyType.INFO
+            if not apprise.notify(
+                body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT
+            ):
+                raise Undelivered("the service did not take it, or can't be reached")
+
+        return send
+
+
+def services(urls: Sequence[str]) -> tuple[Service, ...]:
+    """The services that URLs name. Nothing is sent. Raises: Unfit."""
+    if not urls:
+        return ()
+    try:
+        import apprise  # noqa: F401 - an extra; better said now than at the end
+    except ImportError as error:
+        raise Unfit("it needs more packages: pip install 'reconciler[notify]'") from error
+    _silence()
+    asset = _asset()
+    return tuple(_service(number, url, asset) for number, url in enumerate(urls, 1))
+
+
+def _silence() -> None:
+    """Keep what libraries log of their requests from everybody: it may hold what a URL holds."""
+    for name in ("apprise", "requests", "urllib3"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
+
+
+def _asset() -> AppriseAsset:
+    """How Apprise is to go about it: nothing from disk, nothing on disk, no redirect, text as it is."""
+    from apprise import AppriseAsset, PersistentStoreMode
+
+    return AppriseAsset(
+        app_id="reconciler",
+        app_desc="reconciler",
+        async_mode=False,
+        http_redirects=False,
+        interpret_emojis=False,
+        interpret_escapes=False,
+        pem_autogen=False,
+        pgp_autogen=False,
+        storage_mode=PersistentStoreMode.MEMORY,
+    )
+
+
+def _service(number: int, url: str, asset: AppriseAsset) -> Service:
+    from apprise import Apprise
+
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SECURE | CLEAR | {"https"}:
+        known = ", ".join(sorted(SECURE | CLEAR))
+        raise Unfit(f"URL {number} begins with none of the known schemes: {known}")
+    with warnings.catch_warnings(action="ignore"):  # it imports all services, some of old ways
+        plugin = Apprise.instantiate(url, asset=asset)
+    if plugin is None:
+        raise Unfit(f"URL {number} ({scheme}) is not as this service has them")
+    if scheme == "https":  # as the service itself shows it
+        scheme = plugin.url(privacy=True).partition("://")[0]  # type: ignore[no-untyped-call]
+        if scheme not in SECURE:
+            raise Unfit(f"URL {number} (https) is no service that is known")
+    if scheme in CLEAR and not stays_here((plugin.host or "").strip("[]")):
+        raise Unfit(
+            f"URL {number} ({scheme}) would send in clear, which is done to this machine alone: take {scheme}s"
+        )
+    if not plugin.verify_certificate or plugin.redirects:
+        raise Unfit(f"URL {number} ({scheme}): verify=no and redirect=yes are not taken")
+    return Service(scheme, plugin)
