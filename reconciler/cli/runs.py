@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from reconciler.core.graph import Operation
+    from reconciler.core.outcome import Event
     from reconciler.core.plan import Plan
     from reconciler.workflow import Applied
 
@@ -91,7 +92,11 @@ def _change(arguments: argparse.Namespace, flow: Flow) -> int:
             reporter.pause()
             return _approved(plan, arguments)
 
-        hooks = Hooks(approve, reporter.reading, reporter.event)
+        def emit(event: Event) -> None:
+            arguments.teller.event(event)
+            reporter.event(event)
+
+        hooks = Hooks(approve, reporter.reading, emit)
         applied = asyncio.run(flow(project, options, hooks))
     return _finish(applied, arguments)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from reconciler.core.exchange import Exchange
-    from reconciler.core.outcome import Outcome
+    from reconciler.core.outcome import Event, Outcome
     from reconciler.core.plan import Change, Plan
     from reconciler.core.state import State
     from reconciler.render.message import Message
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reconciler.telling.metrics import Place
     from reconciler.telling.notify import Service
     from reconciler.telling.run import Found, Traffic
+    from reconciler.telling.tracing import Tracer
 
     Tasks = Mapping[str, Callable[[], None]]
 
@@ -36,6 +37,7 @@ _VERDICTS: Final = {
     Exit.LOCKED: "the state is locked",
     Exit.PARTLY: "partly applied",
 }
+_SUCCESS: Final = (Exit.DONE, Exit.CHANGES)
 
 
 class Teller:
@@ -53,6 +55,7 @@ class Teller:
         self._traffic: Traffic | None = None
         self._place: Place | None = None
         self._services: tuple[Service, ...] = ()
+        self._tracer: Tracer | None = None
 
     def open(self) -> None:
         """Find out where to tell it, before anything else is done. Raises: Problem."""
@@ -64,6 +67,8 @@ class Teller:
         urls = [*self._arguments.notify, *os.environ.get("RECONCILER_NOTIFY", "").split()]
         if urls:
             self._open_services(urls)
+        if any(name.startswith("OTEL_") for name in os.environ):
+            self._open_tracer()
 
     def _open_metrics(self, text: str) -> None:
         from reconciler.telling.metrics import Unfit, place
@@ -83,10 +88,32 @@ class Teller:
         except Unfit as error:
             raise Problem(f"--notify: {error}") from error
 
+    def _open_tracer(self) -> None:
+        from reconciler.telling.tracing import Unfit, tracer
+
+        try:
+            self._tracer = tracer(self._arguments.command, self._project, os.environ)
+        except Unfit as error:
+            _warn(f"traces: {error}")
+
     @property
     def observe(self) -> Callable[[Exchange], None] | None:
         """What is to be told of each request; None if nobody wants to know."""
-        return self._traffic.add if self._traffic else None
+        traffic, tracer = self._traffic, self._tracer
+        observers = [o for o in (traffic and traffic.add, tracer and tracer.exchanged) if o]
+        if not observers:
+            return None
+
+        def observe(exchange: Exchange) -> None:
+            for observer in observers:
+                observer(exchange)
+
+        return observe
+
+    def event(self, event: Event) -> None:
+        """An operation has begun or ended."""
+        if self._tracer:
+            self._tracer.event(event)
 
     def planned(self, plan: Plan, outcome: Outcome | None = None) -> None:
         """The run has made a plan; with `outcome`, it has applied it."""
@@ -107,10 +134,9 @@ class Teller:
 
         A signal ends the telling, and leaves the run's exit status as it is.
         """
-        tasks = {**self._metrics(code), **self._messages(code)}
+        tasks = {**self._metrics(code), **self._messages(code), **self._traces(code)}
         if not tasks:
             return
-        from reconciler.render.safe import terminal
         from reconciler.telling.deliver import deliver
 
         failures = ["a signal ended the waiting for it"]
@@ -120,7 +146,13 @@ class Teller:
         except Interrupted:
             pass
         for failure in failures:
-            print(f"Warning: not told: {terminal(failure)}", file=sys.stderr)
+            _warn(failure)
+
+    def _traces(self, code: int) -> Tasks:
+        if self._tracer is None:
+            return {}
+        self._tracer.end(code, failed=code not in _SUCCESS)
+        return {"traces": self._tracer.send}
 
     def _metrics(self, code: int) -> Tasks:
         if self._place is None or self._traffic is None:
@@ -146,7 +178,7 @@ class Teller:
         if not self._services or self.report is None or (code == Exit.DONE and not changed):
             return {}
         made = self._message(self.report(datetime.now(UTC)), code)
-        failed = code not in (Exit.DONE, Exit.CHANGES)
+        failed = code not in _SUCCESS
         return {
             f"a message by {service.kind} (URL {number})": service.sender(
                 made.title, made.body, failed=failed
@@ -169,3 +201,9 @@ class Teller:
     def _project(self) -> str:
         """The name of the project's directory."""
         return Path(self._arguments.chdir).resolve().name
+
+
+def _warn(what: str) -> None:
+    from reconciler.render.safe import terminal
+
+    print(f"Warning: not told: {terminal(what)}", file=sys.stderr)

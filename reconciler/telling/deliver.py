@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from ipaddress import ip_address
@@ -26,6 +27,15 @@ def stays_here(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def silence(*libraries: str) -> None:
+    """Keep what libraries log of their requests from everybody: it may hold a URL's secret."""
+    for name in libraries:
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
 
 
 def deliver(tasks: Mapping[str, Callable[[], None]]) -> list[str]:

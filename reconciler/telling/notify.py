@@ -6,12 +6,11 @@ scheme, and that only if it is one of ours.
 
 from __future__ import annotations
 
-import logging
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reconciler.telling.deliver import Undelivered, stays_here
+from reconciler.telling.deliver import Undelivered, silence, stays_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,18 +93,9 @@ def services(urls: Sequence[str]) -> tuple[Service, ...]:
         import apprise  # noqa: F401 - an extra; better said now than at the end
     except ImportError as error:
         raise Unfit("it needs more packages: pip install 'reconciler[notify]'") from error
-    _silence()
+    silence("apprise", "requests", "urllib3")
     asset = _asset()
     return tuple(_service(number, url, asset) for number, url in enumerate(urls, 1))
-
-
-def _silence() -> None:
-    """Keep what libraries log of their requests from everybody: it may hold what a URL holds."""
-    for name in ("apprise", "requests", "urllib3"):
-        logger = logging.getLogger(name)
-        logger.propagate = False
-        if not logger.handlers:
-            logger.addHandler(logging.NullHandler())
 
 
 def _asset() -> AppriseAsset:

@@ -10,6 +10,7 @@ import yaml
 
 from reconciler.render.message import LIMIT as CHARACTERS
 from reconciler.render.safe import chat
+from reconciler.telling import tracing
 from reconciler.telling.deliver import LIMIT as SECONDS
 from reconciler.telling.metrics import METRICS
 from reconciler.telling.notify import CLEAR, SECURE
@@ -48,3 +49,10 @@ def test_alerts_are_about_metrics_that_there_are() -> None:
         named = re.findall(r"reconciler_(\w+)", rule["expr"])
         assert named
         assert METRICS.keys() >= set(named)
+
+
+def test_the_table_of_spans_has_the_attributes_that_the_code_gives() -> None:
+    rows = re.findall(r"^\| .*? \| (?:the run|what it was for|) ?\| (.*) \|$", PAGE, re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`([\w.]+\.\w+)`", row)}
+    code = Path(tracing.__file__).read_text(encoding="utf-8")
+    assert told == set(re.findall(r'"((?:reconciler|http|url|error|process)\.[\w.]+)"', code))
