@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from reconciler.render.message import Message
     from reconciler.render.report import Report
     from reconciler.telling.metrics import Place
-    from reconciler.telling.notify import Service
+    from reconciler.telling.notify import Gravity, Service
     from reconciler.telling.run import Found, Traffic
     from reconciler.telling.tracing import Tracer
 
@@ -38,6 +39,7 @@ _VERDICTS: Final = {
     Exit.PARTLY: "partly applied",
 }
 _SUCCESS: Final = (Exit.DONE, Exit.CHANGES)
+_GRAVITIES: Final[Mapping[int, Gravity]] = {Exit.DONE: "success", Exit.CHANGES: "warning"}
 
 
 class Teller:
@@ -134,19 +136,13 @@ class Teller:
 
         A signal ends the telling, and leaves the run's exit status as it is.
         """
-        tasks = {**self._metrics(code), **self._messages(code), **self._traces(code)}
-        if not tasks:
-            return
-        from reconciler.telling.deliver import deliver
-
-        failures = ["a signal ended the waiting for it"]
         try:
             with interruptible():
-                failures = deliver(tasks)
-        except Interrupted:
-            pass
-        for failure in failures:
-            _warn(failure)
+                tasks = {**self._metrics(code), **self._messages(code), **self._traces(code)}
+                for failure in _delivered(tasks):
+                    _warn(failure)
+        except Interrupted as end:
+            _warn(f"all that {end} did not let wait for")
 
     def _traces(self, code: int) -> Tasks:
         if self._tracer is None:
@@ -177,18 +173,17 @@ class Teller:
         changed = self._found is not None and self._found.changed
         if not self._services or self.report is None or (code == Exit.DONE and not changed):
             return {}
-        made = self._message(self.report(datetime.now(UTC)), code)
-        failed = code not in _SUCCESS
+        message = cache(partial(self._message, self.report, code))
+        gravity = _GRAVITIES.get(code, "failure")
         return {
-            f"a message by {service.kind} (URL {number})": service.sender(
-                made.title, made.body, failed=failed
-            )
+            f"a message by {service.kind} (URL {number})": partial(_send, service, message, gravity)
             for number, service in enumerate(self._services, 1)
         }
 
-    def _message(self, report: Report, code: int) -> Message:
+    def _message(self, build: Callable[[datetime], Report], code: int) -> Message:
         from reconciler.render.message import ci_link, message
 
+        report = build(datetime.now(UTC))
         where = f"Project {self._project}"
         if self._found:
             where += f", root account {self._found.root}"
@@ -201,6 +196,20 @@ class Teller:
     def _project(self) -> str:
         """The name of the project's directory."""
         return Path(self._arguments.chdir).resolve().name
+
+
+def _delivered(tasks: Tasks) -> Sequence[str]:
+    """Run the tasks, and answer what came to nothing."""
+    if not tasks:
+        return ()
+    from reconciler.telling.deliver import deliver
+
+    return deliver(tasks)
+
+
+def _send(service: Service, message: Callable[[], Message], gravity: Gravity) -> None:
+    made = message()
+    service.send(made.title, made.body, gravity)
 
 
 def _warn(what: str) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.telling.deliver import Undelivered, silence, stays_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from apprise import AppriseAsset, NotifyBase
 
@@ -57,6 +57,9 @@ CLEAR: Final = frozenset(
 )
 """Those whose text and secret go in clear: to this machine alone, as it is with the platform."""
 
+Gravity = Literal["success", "warning", "failure"]
+"""What colour a message has, or whom a pager wakes up."""
+
 
 class Unfit(Exception):
     """A URL that no message can be sent to. The text shows nothing of it but a scheme of ours."""
@@ -69,20 +72,19 @@ class Service:
     kind: str
     plugin: NotifyBase
 
-    def sender(self, title: str, body: str, *, failed: bool) -> Callable[[], None]:
-        """What sends a text once it is called. Raises then: Undelivered."""
+    def send(self, title: str, body: str, gravity: Gravity) -> None:
+        """Send a text. Raises: Undelivered."""
         from apprise import Apprise, NotifyFormat, NotifyType
 
-        def send() -> None:
-            apprise = Apprise(asset=self.plugin.asset)
-            apprise.add(self.plugin)
-            kind = NotifyType.FAILURE if failed else NotifyType.INFO
-            if not apprise.notify(
-                body=body, title=title, notify_type=kind, body_format=NotifyFormat.TEXT
-            ):
-                raise Undelivered("the service did not take it, or can't be reached")
-
-        return send
+        apprise = Apprise(asset=self.plugin.asset)
+        apprise.add(self.plugin)
+        if not apprise.notify(
+            body=body,
+            title=title,
+            notify_type=NotifyType(gravity),
+            body_format=NotifyFormat.TEXT,
+        ):
+            raise Undelivered("the service did not take it, or can't be reached")
 
 
 def services(urls: Sequence[str]) -> tuple[Service, ...]:
@@ -107,6 +109,8 @@ def _asset() -> AppriseAsset:
         app_desc="reconciler",
         async_mode=False,
         http_redirects=False,
+        image_path_mask="",
+        image_url_mask="",
         interpret_emojis=False,
         interpret_escapes=False,
         pem_autogen=False,

@@ -7,6 +7,7 @@ import signal
 import time
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -77,7 +78,7 @@ def test_what_was_done_is_told(
     assert project.apply().code == 0
     told = message(hooked)
     assert told["title"] == "reconciler apply: done"
-    assert told["type"] == "info"
+    assert told["type"] == "success"
     lines = told["message"].splitlines()
     assert lines[0].startswith("Apply complete: 1 created")
     assert lines[1].startswith("Project project, root account ")
@@ -104,6 +105,7 @@ def test_drift_is_told(release: World, project: Project, hooked: Receiver) -> No
     assert project.run("drift").code == 2
     told = message(hooked)
     assert told["title"] == "reconciler drift: there is drift"
+    assert told["type"] == "warning"
     assert "accounts.acme (acme): was changed outside" in told["message"]
 
 
@@ -132,6 +134,27 @@ def test_what_others_wrote_is_no_mention_and_no_markup(project: Project, hooked:
     text = message(hooked)["message"]
     assert "acme" in text
     for harmful in ("@", "<", "](", "https://evil", "*"):
+        assert harmful not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["json://{}", "xml://{}", "form://{}", "mmost://{}/token0123456789012345678", "ntfy://{}/voice",
+     "gotify://{}/token0123456789", "matrix://user:token@{}/#voice?mode=slack"],
+)  # fmt: skip
+@pytest.mark.usefixtures("release")
+def test_services_of_many_kinds_get_the_sum_and_no_markup(
+    project: Project, receiver: Receiver, url: str
+) -> None:
+    project.declare({"acme": {"name": "@everyone <b>[x](y)"}})
+    ended = project.plan("--notify", url.format(receiver.host))
+    assert ended.code == 2
+    assert "not told" not in ended.err
+    (one,) = receiver.arrived
+    text = unquote_plus(one.text)
+    assert "Plan: 1 to create" in text
+    assert "everyone" in text
+    for harmful in ("@everyone", "<b>", "[x]", "Apprise"):
         assert harmful not in text
 
 
