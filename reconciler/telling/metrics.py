@@ -39,7 +39,10 @@ METRICS: Final = {
         "Requests to the platform, by method and status; none if no answer came",
         ("method", "status"),
     ),
-    "api_requests_resent": ("Requests that were sent again by the client", ()),
+    "api_requests_resent": (
+        "Requests sent again: after a 429, a login that ran out, or a read that came to nothing",
+        (),
+    ),
     "api_requests_limited": ("Requests that the rate limit refused (429)", ()),
 }
 """Name without `reconciler_`: its help, and its labels beside `project` and `command`."""

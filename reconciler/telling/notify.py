@@ -134,10 +134,16 @@ def _service(number: int, url: str, asset: AppriseAsset) -> Service:
         scheme = plugin.url(privacy=True).partition("://")[0]  # type: ignore[no-untyped-call]
         if scheme not in SECURE:
             raise Unfit(f"URL {number} (https) is no service that is known")
-    if scheme in CLEAR and not stays_here((plugin.host or "").strip("[]")):
-        raise Unfit(
-            f"URL {number} ({scheme}) would send in clear, which is done to this machine alone: take {scheme}s"
-        )
+    if _readable_on_the_way(plugin, scheme):
+        detail = "would send in clear, which is done to this machine alone: take its secure form"
+        raise Unfit(f"URL {number} ({scheme}) {detail}")
     if not plugin.verify_certificate or plugin.redirects:
         raise Unfit(f"URL {number} ({scheme}): verify=no and redirect=yes are not taken")
     return Service(scheme, plugin)
+
+
+def _readable_on_the_way(plugin: NotifyBase, scheme: str) -> bool:
+    """Whether what goes there leaves this machine in clear. Mail has ways and servers of its own."""
+    clear = getattr(plugin, "secure_mode", "insecure" if scheme in CLEAR else "") == "insecure"
+    hosts = {plugin.host, getattr(plugin, "smtp_host", plugin.host)}
+    return clear and not all(stays_here((host or "").strip("[]")) for host in hosts)

@@ -51,16 +51,28 @@ def tracer(command: str, project: str, environment: Mapping[str, str]) -> Tracer
     if protocol != _PROTOCOL:
         raise Unfit(f"OTEL_EXPORTER_OTLP_PROTOCOL: only {_PROTOCOL} is there")
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace import TracerProvider
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace  # noqa: F401 - both come by one extra
     except ImportError as error:
         if not exporter:  # the endpoint may be there for other programs
             return None
         raise Unfit("more packages are needed: pip install 'reconciler[otel]'") from error
     silence("opentelemetry", "requests", "urllib3")
+    attributes = {"reconciler.command": command, "reconciler.project": project}
+    try:
+        return _opened(attributes)
+    except (ValueError, OSError) as error:
+        raise Unfit("OpenTelemetry does not take what a variable OTEL_* says") from error
+
+
+def _opened(attributes: Mapping[str, str]) -> Tracer:
+    """A tracer as the environment configures it. Raises: ValueError, OSError."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace import TracerProvider
+
     watched = _Watched(OTLPSpanExporter())
     provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
-    return Tracer(provider, watched, {"reconciler.command": command, "reconciler.project": project})
+    return Tracer(provider, watched, attributes)
 
 
 def _resource() -> Resource:

@@ -192,6 +192,8 @@ def test_the_secret_of_a_url_is_nowhere(project: Project, hooked: Receiver, tmp_
         "nonsense",
         "json://example.com/",
         "mailto://user:pass@example.com",
+        "mailto://user:pass@localhost?smtp=mail.example.com",
+        "mailtos://user:pass@example.com?mode=insecure",
         "slack://x",
         "jsons://127.0.0.1/?verify=no",
         "jsons://127.0.0.1/?redirect=yes",
