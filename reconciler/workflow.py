@@ -267,7 +267,15 @@ async def _apply(
             writer.journal(made.state, [])  # find out that it can be written, before all is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
-    return Applied(made, outcome)
+    return _applied(made, outcome)
+
+
+def _applied(plan: Plan, outcome: Outcome) -> Applied:
+    """What came of it; that state was not written is a diagnostic of the whole."""
+    if outcome.unsaved:
+        unsaved = Diagnostic("error", "Not all was recorded in state", outcome.unsaved)
+        plan = replace(plan, diagnostics=(*plan.diagnostics, unsaved))
+    return Applied(plan, outcome)
 
 
 def _as_reviewed(made: Plan, reviewed: str, configuration: Configuration) -> Plan:
@@ -308,7 +316,7 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
                 writer.save(state)
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
-    return Applied(made, outcome)
+    return _applied(made, outcome)
 
 
 def read_plan(path: Path, environment: Mapping[str, str]) -> SavedPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler import __version__
 from reconciler.cli import files, rehearsal, runs, state
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     _Add = Callable[..., "_Parser"]
+
+_PROJECT: Final = "the project's directory"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,6 +34,7 @@ def parser() -> _Parser:
         epilog="Exit: 0 done, 1 failed, 2 changes or drift, 3 refused, 4 locked, 5 partly applied.",
     )
     parser.add_argument("--version", action="version", version=f"reconciler {__version__}")
+    parser.add_argument("-C", "--chdir", default=".", metavar="DIR", help=_PROJECT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = _common()
 
@@ -187,7 +190,8 @@ def _common(
     common = _Parser(add_help=False)
     common.set_defaults(reports=reports)
     group = common.add_argument_group("common options")
-    group.add_argument("-C", "--chdir", default=".", metavar="DIR", help="the project's directory")
+    # Left out behind the command, what stands before it counts.
+    group.add_argument("-C", "--chdir", default=argparse.SUPPRESS, metavar="DIR", help=_PROJECT)
     group.add_argument(
         "--var", action="append", default=[], metavar="NAME=VALUE", help="the value of a variable"
     )

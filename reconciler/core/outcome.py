@@ -41,15 +41,17 @@ Event = Started | Result
 class Outcome:
     """What became of an apply. `sent`: whether any write left; `signal`: what stopped it.
 
-    `state`: after it, if that is known.
+    `unsaved`: why not all of it could be recorded, if so. `state`: after it, if it could be saved.
     """
 
     results: tuple[Result, ...]
     sent: bool
     signal: int | None = None
+    unsaved: str = ""
     state: State | None = None
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything was done."""
-        return self.signal is None and all(result.status == "done" for result in self.results)
+        """Whether everything was done, and recorded."""
+        done = all(result.status == "done" for result in self.results)
+        return done and self.signal is None and not self.unsaved

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.render.safe import chat
+from reconciler.render.text import diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,9 +54,10 @@ _MORE: Final = "… and {} more lines in the log of the run."
 
 def _details(report: Report) -> Iterator[str]:
     """What comes below the sum, the most urgent first."""
+    errors = [diagnostic(found) for found in report.diagnostics if found.severity == "error"]
     parts = {
         "Refused": [f"{refusal.rule}: {refusal.detail}" for refusal in report.refusals],
-        "Errors": report.errors,
+        "Errors": [*errors, *report.errors],
         "Dangerous": report.dangers,
         "Accounts": [f"{entry.label}: {entry.words}" for entry in report.changed],
     }

@@ -186,6 +186,10 @@ def _what_next(outcome: Outcome) -> Iterator[str]:
     statuses = {result.status for result in outcome.results}
     if outcome.signal is not None:
         yield f"Interrupted by {Signals(outcome.signal).name}: nothing more was begun."
+    if outcome.unsaved:
+        yield f"Not all of this could be recorded in state: {terminal(outcome.unsaved)}"
+        yield "Apply again when that is mended: it finds out what was done, and goes on from there."
+        return
     if statuses & {"failed", "stale"}:
         yield "What went wrong is said above, with what to do about it."
     if not outcome.succeeded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from reconciler.core.values import Diagnostic
 from reconciler.render.message import LIMIT, ci_link, message
 from reconciler.render.report import of_plan
 
@@ -76,6 +78,13 @@ def test_what_is_dangerous_comes_before_the_accounts() -> None:
         "Accounts:",
         "- accounts.a (x): will be deleted",
     ]
+
+
+def test_that_state_was_not_written_is_told_with_the_errors() -> None:
+    unsaved = Diagnostic("error", "Not all was recorded in state", "the disk is full")
+    report = replace(applied(Texts()), diagnostics=(unsaved,))
+    lines = message(report, "partly applied", "Project voice", "").body.splitlines()
+    assert lines[2:4] == ["Errors:", "- Not all was recorded in state: the disk is full"]
 
 
 @pytest.mark.parametrize(
