@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from reconciler.core.graph import Action
 from reconciler.core.outcome import Status
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Change, Plan
     from reconciler.core.state import State
 
-STATUSES: tuple[Status, ...] = get_args(Status)
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
 
 @dataclass(slots=True)
