@@ -67,8 +67,9 @@ async def execute(
                 _tell(emit, result)
             results += [corrected.get(result.n, result) for result in walked]
         finally:
-            await recorder.close()
-    return Outcome(tuple(results), performer.writes.sent, stop.signal, recorder.failure())
+            state = await recorder.close()
+    sent, unsaved = performer.writes.sent, recorder.failure()
+    return Outcome(tuple(results), sent, stop.signal, unsaved, state)
 
 
 async def _reviewed(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from reconciler.api.client import performing
 from reconciler.api.errors import ApiError, Refused, Unclear
 from reconciler.api.refresh import parent_of
 from reconciler.api.search import Doubtful
@@ -58,7 +59,8 @@ class Performer:
         self.last = {operation.key: operation.n for operation in plan.operations}
 
     async def perform(self, operation: Operation) -> Result:
-        """Do one operation. Whatever comes of it is in the result."""
+        """Do one operation, in a task of its own. Whatever comes of it is in the result."""
+        performing.set(operation.n)
         status: Status = "done"
         error = ""
         try:

@@ -54,12 +54,15 @@ class Recorder:
                 with self._noted():
                     await asyncio.to_thread(self._writer.journal, self._base, batch)
 
-    async def close(self) -> None:
-        """Save all of it, when what is being written is; not if nothing more may be written."""
+    async def close(self) -> State | None:
+        """Save all of it, when what is being written is. Returns it; None if it could not be saved."""
         async with self._writing:
             if not self.failure():
+                state = fold(self._base, [*self.entries, *self._waiting])
                 with suppress(Unwritable), self._noted():
-                    self._writer.save(fold(self._base, [*self.entries, *self._waiting]))
+                    self._writer.save(state)
+                    return state
+        return None
 
     def check(self) -> None:
         """Make sure that this run may still change anything. Raises: Unwritable."""

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from reconciler.backends.backend import Backend, StateReader
     from reconciler.config.write import Rewrite
+    from reconciler.core.exchange import Exchange
     from reconciler.core.live import Live
     from reconciler.core.outcome import Event, Outcome
 
@@ -72,7 +73,8 @@ class Options:
 
     `refresh`: read the accounts, not only state. `reviewed`: the digest of the one plan that may be
     applied, if any other must not. `max_age`: seconds that a saved plan may be old. Of a search for
-    drift: `unmanaged` accounts, too; `since_state`: only what state has not seen live.
+    drift: `unmanaged` accounts, too; `since_state`: only what state has not seen live. `observe` is
+    told of each request to the platform.
     """
 
     variables: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
@@ -86,6 +88,7 @@ class Options:
     max_age: float = 86400.0
     unmanaged: bool = False
     since_state: bool = False
+    observe: Callable[[Exchange], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,7 @@ async def _plan(
     project: Project, configuration: Configuration, options: Options, progress: Progress
 ) -> Plan:
     state = _read(project)
-    async with connected(project) as client:
+    async with connected(project, options.observe) as client:
         look = _look if options.refresh else _recall
         live = await look(project, configuration, state, client, progress)
     return _compute(configuration, state, live, options)
@@ -245,7 +248,7 @@ async def _apply(
     run = uuid4().hex
     with place.lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             state = stored or _no_state(project)
             live = await _look(project, configuration, state, client, hooks.progress, patient=True)
             made = _compute(configuration, state, live, options)
@@ -296,7 +299,7 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
     run = uuid4().hex
     with backend(project).lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             state = stored or _no_state(project)
             ids = revive.ids(saved)
             live = await _found(project, ids, state, client, hooks.progress, patient=True)
@@ -332,7 +335,7 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     state = _read(project)
     targets = options.targets
     others: list[AccountId] = []
-    async with connected(project) as client:
+    async with connected(project, options.observe) as client:
         live = await _look(project, configuration, state, client, progress)
         if options.unmanaged:
             others = strangers(configuration, state, live, targets)
@@ -355,7 +358,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         raise Unknown(f"{error}.") from error
     place = backend(project)
     with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             root = await _root(project, client)
             state = writer.read() or _first_state(project, root)
             check_identity(project, state, root)
@@ -548,12 +551,17 @@ def _compute(configuration: Configuration, state: State, live: Live, options: Op
 
 
 @asynccontextmanager
-async def connected(project: Project) -> AsyncIterator[Client]:
+async def connected(
+    project: Project, observe: Callable[[Exchange], None] | None = None
+) -> AsyncIterator[Client]:
     """A client for the project's platform, which may be the embedded sandbox. Raises: ApiError."""
     url = project.url
     timeout = project.settings.timeout
     if not url.startswith(SANDBOX):
-        async with connect(url, _login(project), timeout=timeout, proxy=project.proxy) as client:
+        network = connect(
+            url, _login(project), timeout=timeout, proxy=project.proxy, observe=observe
+        )
+        async with network as client:
             yield client
         return
     from reconciler.sandbox.app import Platform
@@ -571,7 +579,10 @@ async def connected(project: Project) -> AsyncIterator[Client]:
         root = platform.store.get(platform.store.root_id)
         login = by_api_key(root.api_key if root else ROOT_API_KEY)
         transport = SandboxTransport(platform)
-        async with connect(IN_PROCESS_URL, login, timeout=timeout, transport=transport) as client:
+        inside = connect(
+            IN_PROCESS_URL, login, timeout=timeout, transport=transport, observe=observe
+        )
+        async with inside as client:
             yield client
     finally:
         platform.close()

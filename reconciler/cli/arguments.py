@@ -81,16 +81,15 @@ def _add_about_files(add: _Add) -> None:
 
 def _add_about_platform(add: _Add) -> None:
     reported = _common(reports=(".json", ".md", ".html", ".xml"))
-    targeted, changing = _targeted(), _changing()
-    shown = _shown()
-    plan = ("plan", runs.plan, "show what apply would change", targeted, shown)
+    targeted, changing, told, shown = _targeted(), _changing(), _told(), _shown()
+    plan = ("plan", runs.plan, "show what apply would change", targeted, shown, told)
     _add_plan(add(*plan, common=reported))
     apply = ("apply", runs.apply, "plan, ask, and change what differs")
-    _add_apply(add(*apply, targeted, shown, changing, common=reported))
+    _add_apply(add(*apply, targeted, shown, changing, told, common=reported))
     destroy = ("destroy", runs.destroy, "delete all accounts under management")
-    add(*destroy, targeted, changing, common=reported)
+    add(*destroy, targeted, changing, told, common=reported)
     drift = ("drift", runs.drift, "show what was changed behind Git's back; exit 2 if anything was")
-    _add_drift(add(*drift, targeted, common=reported))
+    _add_drift(add(*drift, targeted, told, common=reported))
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
@@ -277,6 +276,24 @@ def _shown() -> _Parser:
         "--show-all", action="store_true", help="list each account, also where many change alike"
     )
     return shown
+
+
+def _told() -> _Parser:
+    told = _Parser(add_help=False)
+    told.add_argument(
+        "--notify",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="tell people how it ended, unless there was nothing to do; better in RECONCILER_NOTIFY: "
+        "a URL holds a secret",
+    )
+    told.add_argument(
+        "--metrics",
+        metavar="FILE",
+        help="write figures of the run for Prometheus there, or to the Pushgateway at a URL",
+    )
+    return told
 
 
 def _locking() -> _Parser:

@@ -41,6 +41,7 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
         max_age=seconds(getattr(arguments, "max_age", "24h")),
         unmanaged=getattr(arguments, "unmanaged", False),
         since_state=getattr(arguments, "since_state", False),
+        observe=arguments.teller.observe,
     )
     project = open_project(Path(arguments.chdir), dict(os.environ))
     if arguments.parallelism:

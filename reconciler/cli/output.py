@@ -88,6 +88,7 @@ def reports(
     arguments: argparse.Namespace, build: Callable[[datetime], Report]
 ) -> Mapping[str, Callable[[], str]]:
     """The reports for people and for CI hosts, as `others` of `output`, if there are to be any."""
+    arguments.teller.report = build
     if not arguments.report:
         return {}
     from reconciler.render.html import html

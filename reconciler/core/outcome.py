@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from reconciler.core.graph import Action, Operation
+    from reconciler.core.state import State
     from reconciler.core.values import AccountId, Key
 
 Status = Literal["done", "failed", "skipped", "stale"]
@@ -40,13 +41,14 @@ Event = Started | Result
 class Outcome:
     """What became of an apply. `sent`: whether any write left; `signal`: what stopped it.
 
-    `unsaved`: why not all of it could be recorded, if so.
+    `unsaved`: why not all of it could be recorded, if so. `state`: after it, if it could be saved.
     """
 
     results: tuple[Result, ...]
     sent: bool
     signal: int | None = None
     unsaved: str = ""
+    state: State | None = None
 
     @property
     def succeeded(self) -> bool:
