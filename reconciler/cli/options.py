@@ -39,6 +39,8 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
         refresh=getattr(arguments, "refresh", True),
         reviewed=_reviewed(getattr(arguments, "plan_digest", None)),
         max_age=seconds(getattr(arguments, "max_age", "24h")),
+        unmanaged=getattr(arguments, "unmanaged", False),
+        since_state=getattr(arguments, "since_state", False),
     )
     project = open_project(Path(arguments.chdir), dict(os.environ))
     if arguments.parallelism:

@@ -404,7 +404,7 @@ def _laid(below: JsonObject, above: JsonObject) -> JsonObject:
     for name, value in above.items():
         inner = below.get(name)
         both = isinstance(value, dict) and isinstance(inner, dict)
-        merged[name] = _laid(inner, value) if both else value  # type: ignore[arg-type]
+        merged[name] = _laid(inner, value) if both else value  # type: ignore[arg-type] # `both` does not narrow
     return merged
 
 

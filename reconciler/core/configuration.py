@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from reconciler.core.known import Known, read_known
 from reconciler.core.limits import UNLIMITED, Limits, read_limits
 from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, walk
 from reconciler.core.values import (
@@ -82,6 +83,7 @@ class Declared:
     from by `accounts_from`. `section`: where it is declared; only `accounts` is ever applied.
     `limits`: how much one run may change of it and what stands below it.
     `broken`: where an interpolation could not be filled in, so that the value is none to judge.
+    `known`: the entries of known drift that hold for it.
     """
 
     key: Key
@@ -96,6 +98,7 @@ class Declared:
     section: Section = "accounts"
     limits: Limits = UNLIMITED
     broken: tuple[FieldPath, ...] = ()
+    known: tuple[Known, ...] = ()
 
     @property
     def settings(self) -> JsonObject:
@@ -196,6 +199,7 @@ class Settings:
     state: str = DEFAULT_STATE
     include: tuple[tuple[str, Source], ...] = ()
     limits: Limits = _PROJECT
+    known: tuple[Known, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large
@@ -249,14 +253,16 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         for index, pattern in enumerate(shape.include)
     )
     here = Source(node.file, 1, 1)
-    limits, wrong = read_limits(
+    limits, unlimited = read_limits(
         shape.safety.model_dump(by_alias=True),
         lambda index: locate(node, ("safety", "exceptions", index)) or here,
     )
     diagnostics += [
         problem(WRONG_EXCEPTION, detail, source, path="safety.exceptions")
-        for detail, source in wrong
+        for detail, source in unlimited
     ]
+    known, wrong = read_known(shape.drift, node)
+    diagnostics += wrong
     settings = Settings(
         url=api.url or None,
         url_source=locate(node, ("api", "url")),
@@ -269,6 +275,7 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         state=shape.state,
         include=include,
         limits=limits,
+        known=known,
     )
     return settings, diagnostics
 

@@ -15,6 +15,7 @@ from reconciler.core import account, diff
 from reconciler.core.diff import ENABLED, PARENT, RESELLER, FieldChange
 from reconciler.core.digest import digest
 from reconciler.core.graph import Action, Ident, Node, Operation, order
+from reconciler.core.known import covering
 from reconciler.core.limits import UNLIMITED, limits_from, limits_json
 from reconciler.core.reach import Tree, impacts, reached
 from reconciler.core.recovery import recover
@@ -64,7 +65,7 @@ class Change:
 
     `declared` is None when the account left the YAML, `record` when it is not in state, `live`
     when it does not exist. `moved_from`: the key it had. `top`: the topmost reseller above it, or
-    itself; `root` if there is none.
+    itself; `root` if there is none. `known`: known drift that is left alone.
     """
 
     key: Key
@@ -80,6 +81,7 @@ class Change:
     drift: bool = False
     moved_from: Key | None = None
     top: Key = ROOT
+    known: tuple[FieldChange, ...] = ()
 
     @property
     def address(self) -> str:
@@ -130,6 +132,12 @@ class Plan:
     def empty(self) -> bool:
         """Whether there is nothing to do."""
         return not self.changes
+
+    @property
+    def known(self) -> tuple[Change, ...]:
+        """The accounts with known drift, which is left alone, in order of key."""
+        found = (change for change in (*self.changes, *self.silent) if change.known)
+        return tuple(sorted(found, key=lambda change: change.key))
 
 
 def compute(
@@ -332,6 +340,7 @@ class _Decider:
             record.prevent_destroy == declared.lifecycle.prevent_destroy
             and record.safety == limits_json(declared.limits)
             and record.parent_id == live.parent_id
+            and record.reseller == live.reseller
             and renamed is None
         )
         in_place = live.parent_id == parent
@@ -399,7 +408,8 @@ class _Decider:
     def _parent_change(self, declared: Declared, live: LiveAccount, *, drift: bool) -> FieldChange:
         before = self.name_of(live.parent_id or _NOWHERE)
         source, origin = declared.origin(PARENT)
-        return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin)
+        known = covering(declared.known, PARENT) if drift else None
+        return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin, known)
 
     def name_of(self, ident: Ident) -> str:
         """The key of an account, or its id where it has none."""
@@ -414,6 +424,8 @@ class _Decider:
         reason: str,
     ) -> Change:
         actions = [Action.ADOPT] if record is None else []
+        known = tuple(field for field in fields if field.known)
+        fields = tuple(field for field in fields if not field.known)
         paths = {field.path: field for field in fields}
         if PARENT in paths:
             actions.append(Action.MOVE)
@@ -434,6 +446,7 @@ class _Decider:
             live=live,
             drift=any(field.drift for field in fields),
             moved_from=self.moved_from.get(declared.key),
+            known=known,
         )
 
     def _adoption(self, declared: Declared) -> Change | None:

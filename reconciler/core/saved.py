@@ -31,6 +31,7 @@ from pydantic import (
 from reconciler.core.diff import FieldChange
 from reconciler.core.effects import Effect  # noqa: TC001 - pydantic reads the annotation
 from reconciler.core.graph import Action, Operation
+from reconciler.core.known import Known
 from reconciler.core.limits import limits_json
 from reconciler.core.masking import HIDDEN, as_mask, mask, masked, open_side, rests_json
 from reconciler.core.plan import Change, Plan
@@ -94,6 +95,19 @@ _STRICT: Final = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
+class SavedKnown:
+    """The entry of known drift by which a leaf is left alone."""
+
+    __pydantic_config__ = _STRICT
+
+    account: str
+    path: Dotted
+    reason: str
+    until: date
+    source: tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class SavedField:
     """A leaf that changes; as in the JSON of a plan, but with masks for sensitive values."""
 
@@ -106,6 +120,7 @@ class SavedField:
     drift: bool
     source: tuple[str, int, int] | None
     origin: str
+    known: SavedKnown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +154,7 @@ class SavedChange:
     declared: SavedAccount | None
     fields: tuple[SavedField, ...]
     top: Key
+    known: tuple[SavedField, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -296,6 +312,7 @@ def _saved_change(change: Change, state: State) -> SavedChange:
         declared=_saved_account(change.declared, change.fields, state) if change.declared else None,
         fields=tuple(_saved_field(field, state) for field in change.fields),
         top=change.top,
+        known=tuple(_saved_field(field, state) for field in change.known),
     )
 
 
@@ -326,7 +343,13 @@ def _saved_field(field: FieldChange, state: State) -> SavedField:
         drift=field.drift,
         source=_saved_source(field.source),
         origin=field.origin,
+        known=_saved_known(field.known) if field.known else None,
     )
+
+
+def _saved_known(known: Known) -> SavedKnown:
+    place = (known.source.file, known.source.line, known.source.column)
+    return SavedKnown(known.account, dotted(known.path), known.reason, known.until, place)
 
 
 def _saved_side(side: Side, state: State) -> JsonValue:
@@ -448,10 +471,7 @@ def shown(saved: SavedPlan) -> Plan:
         saved.lineage or "", saved.serial, saved.tool, saved.endpoint, AccountId(saved.root), "", {}
     )
 
-    def unmask(_key: Key, _path: FieldPath, mask: JsonObject) -> Sensitive:
-        return Sensitive(mask.get("shown"), str(mask["from"]))
-
-    return restored(saved, state, unmask, unmask)
+    return restored(saved, state, _unneeded, _unneeded)
 
 
 def restored(saved: SavedPlan, state: State, before: Unmask, after: Unmask) -> Plan:
@@ -489,7 +509,13 @@ def _change(saved: SavedChange, before: Unmask, after: Unmask) -> Change:
         drift=saved.drift,
         moved_from=saved.moved_from,
         top=saved.top,
+        known=tuple(_field(saved.key, field, _unneeded, _unneeded) for field in saved.known),
     )
+
+
+def _unneeded(_key: Key, _path: FieldPath, mask: JsonObject) -> Sensitive:
+    """A value that is only looked at, or left alone."""
+    return Sensitive(mask.get("shown"), str(mask["from"]))
 
 
 def _field(key: Key, saved: SavedField, before: Unmask, after: Unmask) -> FieldChange:
@@ -502,7 +528,13 @@ def _field(key: Key, saved: SavedField, before: Unmask, after: Unmask) -> FieldC
         drift=saved.drift,
         source=_source(saved.source),
         origin=saved.origin,
+        known=_known(saved.known) if saved.known else None,
     )
+
+
+def _known(saved: SavedKnown) -> Known:
+    path = parse_path(saved.path)
+    return Known(saved.account, path, saved.reason, saved.until, Source(*saved.source))
 
 
 def _side(key: Key, path: FieldPath, value: JsonValue, unmask: Unmask) -> Side:

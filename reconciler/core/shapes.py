@@ -48,6 +48,9 @@ VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
 RESERVED: Final = ("VINIX_", "RECONCILER_")
 """How environment variables begin that a file can't name."""
 
+ACCOUNT_PATTERN: Final = r"(?:accounts\.)?[A-Za-z0-9*][A-Za-z0-9_*-]{0,63}"
+"""A key or an address, in which `*` may stand for any part."""
+
 API_URL: Final = (
     r"^(?:sandbox:.*"
     r"|https://(?:[^\s/?#@:\[\]\\]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[^\s?#]*)?"
@@ -91,6 +94,8 @@ IdText = Annotated[str, _text(pattern=f"^{ID}$")]
 PathText = Annotated[str, _text(pattern=rf"^(?:settings\.)?{PATH}$")]
 InsidePath = Annotated[str, _text(**{"not": {"pattern": _OUTSIDE}})]
 InsidePattern = Annotated[str, _text(**{"not": {"pattern": f"{_OUTSIDE}|{_NO_GLOB}"}})]
+AccountPattern = Annotated[str, _text(pattern=f"^{ACCOUNT_PATTERN}$")]
+DayText = Annotated[str, _text(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 UrlText = Annotated[str, _text(pattern=API_URL)]
 EnvironmentName = Annotated[str, _text(**{"not": {"pattern": f"^(?:{'|'.join(RESERVED)})"}})]
 
@@ -268,6 +273,23 @@ class SafetyShape(_Shape):
     exceptions: list[ExceptionShape] = Field([], description=_EXCEPTIONS)
 
 
+class KnownShape(_Shape):
+    """Drift that is known, and left alone for a while."""
+
+    path: PathText = Field(description="The field, or what it stands in: `settings.timezone`.")
+    account: AccountPattern = Field(
+        description="Key or address of the account; `*` stands for any part of it."
+    )
+    reason: str = Field(min_length=1, description="Why it may stay so.")
+    until: DayText = Field(description="The last day that this holds, in UTC: 2026-12-31.")
+
+
+class DriftShape(_Shape):
+    """What is known of changes made outside."""
+
+    accept: list[KnownShape] = Field([], description="Known drift.")
+
+
 class MovedShape(_Shape):
     """An account whose key was changed."""
 
@@ -292,6 +314,7 @@ class _Settings(_Shape):
         [], description="Files, directories and globs of further files."
     )
     safety: SafetyShape = Field(SafetyShape(), description="How much one run may change.")
+    drift: DriftShape = Field(DriftShape(), description="What is known of changes made outside.")
     variables: dict[str, VariableShape | None] = Field(
         {},
         description="What `${var.NAME}` stands for.",
@@ -373,7 +396,7 @@ def _take_out(node: JsonValue, paths: Sequence[tuple[str | int, ...]]) -> None:
     for whole in paths:
         stays = whole[0] in ("accounts", "templates") and whole[2:] == ("settings",)
         path = () if stays else whole
-        if whole[0] in ("moved", "removed", "accounts_from"):
+        if whole[0] in ("moved", "removed", "accounts_from", "drift"):
             path = whole[:1]
         elif "exceptions" in path:
             path = path[: path.index("exceptions") + 1]

@@ -91,6 +91,8 @@ def _lists(main: Element, report: Report) -> None:
     _list(main, "Dangerous", report.dangers)
     _list(main, "Refused", refused)
     _list(main, "Not done", report.errors)
+    _list(main, "Nobody manages", report.unmanaged)
+    _list(main, "Known drift", report.known)
     _list(main, "Noticed", [diagnostic(found) for found in report.diagnostics])
     _list(main, "The same on many accounts", report.groups)
 

@@ -39,7 +39,7 @@ _NAME: Final = 80
 _FRAME: Final = 1_000
 """Bytes that a fold takes besides its blocks, at most."""
 
-_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "error": "- "}
+_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "error": "- ", "note": "  "}
 """What makes a line coloured in a block of `diff`; the others have their sign already."""
 
 
@@ -53,6 +53,8 @@ def markdown(report: Report) -> str:
         ("Dangerous", report.dangers, _DANGERS),
         ("Refused", [f"{r.rule}: {r.detail}" for r in report.refusals], _OTHERS),
         ("Not done", report.errors, _OTHERS),
+        ("Nobody manages", report.unmanaged, _OTHERS),
+        ("Known drift, left alone", report.known, _OTHERS),
         ("Noticed", [diagnostic(found) for found in report.diagnostics], _OTHERS),
         ("The same on many accounts", report.groups, _OTHERS),
     )

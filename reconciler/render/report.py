@@ -23,21 +23,25 @@ from reconciler.render.text import (
     effects,
     failure,
     group,
+    known_line,
     leaf,
     outcome_sums,
+    stranger,
     sums,
+    traces,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from reconciler.core.drift import Drift
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan
     from reconciler.core.safety import Refusal
     from reconciler.core.state import State
 
-Verdict = Literal["unchanged", "changed", "done", "failed", "skipped"]
+Verdict = Literal["unchanged", "known", "changed", "done", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing about an account. `op`: what happens to a field; `error`: what kept that from it."""
+    """One thing about an account.
 
-    op: Literal["add", "change", "remove", "error"]
+    `op`: what happens to a field; `error`: what kept that from it; `note`: what else is to be known.
+    """
+
+    op: Literal["add", "change", "remove", "error", "note"]
     text: str
 
 
@@ -83,6 +90,7 @@ class Report:
     """All that a report tells.
 
     `headline`: the whole in one sentence. `digest`: of the plan, "" if there is nothing to apply.
+    `unmanaged` and `known`: accounts that nobody manages, and drift that is known, a line each.
     `dangers` and `errors`: lines to be read first; `dangerous`: how many dangers there are of each
     kind. `effects`: whom it reaches, in one sentence. `groups`: what many accounts have in common, a
     line each. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
@@ -99,6 +107,8 @@ class Report:
     dangerous: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     errors: tuple[str, ...] = ()
+    unmanaged: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     groups: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
@@ -107,7 +117,8 @@ class Report:
     @property
     def changed(self) -> tuple[Entry, ...]:
         """The accounts that something is done to, or was."""
-        return tuple(entry for entry in self.entries if entry.verdict != "unchanged")
+        quiet = ("unchanged", "known")
+        return tuple(entry for entry in self.entries if entry.verdict not in quiet)
 
 
 def of_plan(
@@ -142,6 +153,7 @@ def of_plan(
         dangers=tuple(danger(one, names) for one in found),
         dangerous=Counter(one.what for one in found),
         refusals=plan.refusals,
+        known=_known_lines(plan.known),
         errors=_errors(outcome.results) if outcome else (),
         diagnostics=plan.diagnostics,
         groups=tuple(map(group, told)),
@@ -150,20 +162,33 @@ def of_plan(
     )
 
 
-def of_drift(
-    state: State, changes: Sequence[Change], unchanged: Sequence[Key], made: datetime
-) -> Report:
+def of_drift(found: Drift, made: datetime) -> Report:
     """What was changed outside since the last apply."""
-    nodes = _remembered(state)
-    entries = [_unchanged(nodes[key]) for key in unchanged]
-    entries += [_drifted(change, nodes[change.key]) for change in changes]
+    nodes = _remembered(found.state)
+    changed = {change.key for change in found.changes}
+    entries = [_unchanged(nodes[key]) for key in found.unchanged]
+    entries += [_drifted(change, nodes[change.key]) for change in found.changes]
+    entries += [_known(c, nodes[c.key]) for c in found.known if c.key not in changed]
     return Report(
         command="drift",
         made=made,
-        headline=drift_sums(len(changes), len(unchanged)),
+        headline=drift_sums(found),
+        unmanaged=tuple(map(stranger, found.unmanaged)),
+        known=_known_lines(found.known),
+        diagnostics=found.diagnostics,
         entries=_sorted(entries),
         nodes=nodes,
     )
+
+
+def _known_lines(changes: Iterable[Change]) -> tuple[str, ...]:
+    return tuple(known_line(c, field) for c in changes for field in (c.known or c.fields))
+
+
+def _known(change: Change, node: Node) -> Entry:
+    """An account with nothing but known drift."""
+    lines = tuple(Line(field.op, known_line(change, field)) for field in change.fields)
+    return Entry(node, "known", "has known drift", (), lines)
 
 
 def of_failure(command: str, diagnostics: Sequence[Diagnostic], made: datetime) -> Report:
@@ -261,7 +286,8 @@ def _applied(change: Change, node: Node, results: Sequence[Result]) -> Entry:
 def _drifted(change: Change, node: Node) -> Entry:
     kind = "changed" if change.live is not None else "deleted"
     words = change.reason.removeprefix("it ")
-    return Entry(node, "changed", words, (kind,), tuple(_lines(change, note=False)))
+    told = (Line("note", line) for line in traces(change))
+    return Entry(node, "changed", words, (kind,), (*_lines(change, note=False), *told))
 
 
 def _lines(change: Change, *, note: bool = True) -> Iterator[Line]:

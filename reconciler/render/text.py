@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reconciler.core.configuration import Declared
     from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange
+    from reconciler.core.drift import Accepted, Drift, Unmanaged
     from reconciler.core.effects import Effect
     from reconciler.core.groups import Group
     from reconciler.core.live import LiveAccount
@@ -117,6 +118,7 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False, fold: bool = True
     )
     for key in temporary:
         lines.append(f"  {address(key)} will be demoted and promoted again (temporary)")
+    lines += known_drift(plan.known, paint)
     lines += _summary(plan, paint)
     return "\n".join(lines) + "\n"
 
@@ -210,23 +212,89 @@ def made(saved: SavedPlan) -> str:
     return "".join(f"{terminal(line)}\n" for line in lines)
 
 
-def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
+def drift(found: Drift, paint: Paint) -> str:
     """What was changed outside: applied -> live."""
     lines: list[str] = []
-    for change in changes:
-        label = f"{change.address} ({terminal(change.name)})"
-        lines.append(f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}")
-        lines += [_field(field, paint, note=False) for field in change.fields]
-    total = drift_sums(len(changes), unchanged)
-    lines.append(paint("bold", total) if changes else total)
+    for change in found.changes:
+        lines += _outside(change, paint)
+        lines += [paint("dim", f"      {line}") for line in traces(change)]
+    if found.unmanaged:
+        lines += [paint("bold", "Nobody manages:")]
+        lines += [paint("add", f"  + {stranger(one)}") for one in found.unmanaged]
+    lines += known_drift(found.known, paint)
+    total = drift_sums(found)
+    lines.append(paint("bold", total) if found.found else total)
     return "\n".join(lines) + "\n"
 
 
-def drift_sums(changed: int, unchanged: int) -> str:
+def _outside(change: Change, paint: Paint) -> Iterator[str]:
+    label = f"{change.address} ({terminal(change.name)})"
+    yield f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}"
+    yield from (_field(field, paint, note=False) for field in change.fields)
+
+
+def traces(change: Change) -> Iterator[str]:
+    """When it was changed, as far as the platform tells; it never tells by whom."""
+    record, live = change.record, change.live
+    if record is None:
+        return
+    applied = f"applied {record.updated_at}" if record.updated_at else "never applied"
+    if live is None:
+        yield terminal(f"revision {_short(record.etag)}, {applied}")
+    else:
+        request = f"; read by request {live.request_id}" if live.request_id else ""
+        now = f"now {_short(live.revision)}{request}"
+        yield terminal(f"revision {_short(record.etag)}, {applied}; {now}")
+
+
+def _short(revision: str) -> str:
+    """A revision as far as people need it: the number, and a bit of what tells it from others."""
+    number, dash, rest = revision.partition("-")
+    return f"{number}{dash}{rest[:6]}"
+
+
+def stranger(found: Unmanaged) -> str:
+    """An account that nobody manages, in a line."""
+    account = found.account
+    realm = account.document.get("realm", "")
+    made = f", created {account.created_at}" if account.created else ""
+    rank = ", reseller" if account.reseller else ""
+    return terminal(
+        f"{account.id} ({account.name}) below {found.parent}: realm {realm}{rank}{made}"
+    )
+
+
+def known_drift(changes: Sequence[Change], paint: Paint) -> Iterator[str]:
+    """What is known to have been changed outside, and is left alone."""
+    if changes:
+        yield paint("bold", "Known drift, left alone:")
+    for change in changes:
+        for field in change.known or change.fields:
+            yield paint("dim", f"  {known_line(change, field)}")
+
+
+def known_line(change: Change, field: FieldChange) -> str:
+    """One leaf of known drift, with the reason and the end of it."""
+    until = f"  (until {field.known.until}: {field.known.reason})" if field.known else ""
+    return f"{change.address} ({terminal(change.name)}): {leaf(field)}{terminal(until)}"
+
+
+def accepted(found: Sequence[Accepted]) -> str:
+    """What the YAML says by now, a line each."""
+    return "".join(
+        f"{address(one.key)}: {leaf(one.field)}  ({terminal(str(one.source))})\n" for one in found
+    )
+
+
+def drift_sums(found: Drift) -> str:
     """What was changed outside, in one sentence."""
-    if not changed:
-        return f"No drift. {unchanged} accounts are as they were applied."
-    return f"Drift: {accounts(changed)} changed outside, {unchanged} unchanged."
+    changed, unchanged = len(found.changes), len(found.unchanged)
+    only = {change.key for change in found.known} - {change.key for change in found.changes}
+    known = f", {len(only)} with known drift alone" if only else ""
+    if not found.found:
+        return f"No drift. {unchanged} accounts are as they were applied{known}."
+    more = f", {len(found.unmanaged)} that nobody manages" if found.unmanaged else ""
+    return f"Drift: {accounts(changed)} changed outside, {unchanged} unchanged{known}{more}."
 
 
 def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:
@@ -246,6 +314,10 @@ def _what_next(outcome: Outcome) -> Iterator[str]:
     statuses = {result.status for result in outcome.results}
     if outcome.signal is not None:
         yield f"Interrupted by {Signals(outcome.signal).name}: nothing more was begun."
+    if outcome.unsaved:
+        yield f"Not all of this could be recorded in state: {terminal(outcome.unsaved)}"
+        yield "Apply again when that is mended: it finds out what was done, and goes on from there."
+        return
     if statuses & {"failed", "stale"}:
         yield "What went wrong is said above, with what to do about it."
     if not outcome.succeeded:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core.diff import FieldChange
+from reconciler.core.drift import Drift, Unmanaged
 from reconciler.core.graph import Action
+from reconciler.core.known import Known
+from reconciler.core.live import LiveAccount
 from reconciler.core.outcome import Outcome, Result
 from reconciler.core.plan import Change, Plan
 from reconciler.core.reach import Reached
@@ -129,7 +132,24 @@ def alike(texts: Texts, count: int = 12) -> Report:
 
 def drifted(texts: Texts) -> Report:
     changes = [replace(change, reason="it was deleted outside") for change in three(texts)]
-    return report.of_drift(a_state(["a", "b", "c", "d"], texts), changes, ("d",), MADE)
+    entry = Known("e", ("settings",), texts.detail, date(2026, 12, 31), Source("f", 1, 1))
+    held = a_change("e", texts)
+    known = replace(held, fields=tuple(replace(f, known=entry) for f in held.fields[:1]))
+    stranger = LiveAccount(
+        AccountId("f" * 32),
+        ROOT,
+        {"name": texts.name, "realm": texts.value if isinstance(texts.value, str) else "x"},
+        True,
+        texts.detail,
+    )
+    found = Drift(
+        a_state(["a", "b", "c", "d", "e"], texts),
+        tuple(changes),
+        ("d",),
+        (known,),
+        (Unmanaged(stranger, texts.name),),
+    )
+    return report.of_drift(found, MADE)
 
 
 def large(count: int, texts: Texts, *, per_reseller: int = 10, odd: int = 3) -> Report:

@@ -229,7 +229,7 @@ def test_the_tree_has_those_above_and_a_ring_of_parents_does_no_harm() -> None:
     texts = Texts()
     report = planned(texts)
     assert [(depth, node.key) for depth, node in tree(report, ["c"])] == [(0, "a"), (1, "c")]
-    assert resellers(drifted(texts)) == {"a": "a", "b": "a", "c": "a", "d": "a"}
+    assert resellers(drifted(texts)) == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "a"}
     assert [(key, len(entries)) for key, entries in by_reseller(drifted(texts))] == [("a", 3)]
     ring = [a_change("a", texts, parent="b"), a_change("b", texts, parent="a")]
     found = of_plan(a_plan(*ring, texts=texts), MADE)
@@ -259,4 +259,5 @@ def test_a_test_page_tells_failed_from_skipped_and_passed() -> None:
     }  # fmt: skip
     assert outcomes(drifted(Texts())) == {
         "accounts.a": "failure", "accounts.b": "failure", "accounts.c": "failure", "accounts.d": "passed",
+        "accounts.e": "skipped", "f" * 32: "failure",
     }  # fmt: skip
