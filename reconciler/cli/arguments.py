@@ -68,7 +68,8 @@ def _add_about_files(add: _Add) -> None:
     add("validate", files.validate, "check the files, offline and completely", common=checking)
     fmt = add("fmt", files.fmt, "put the files in canonical order and layout; comments stay")
     fmt.add_argument("--check", action="store_true", help="change nothing; exit 1 if it would")
-    show = add("show", files.show, "show the state, a saved plan, or an account as declared")
+    showing = ("show", files.show, "show the state, a saved plan, or an account as declared")
+    show = add(*showing, _shown())
     show.add_argument("planfile", nargs="?", metavar="PLANFILE")
     show.add_argument(
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"

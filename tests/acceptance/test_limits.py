@@ -212,3 +212,7 @@ def test_what_many_accounts_have_in_common_is_told_once(project: Project) -> Non
     assert (group["count"], group["resellers"]) == (12, {"acme": 8, "globex": 4})
     assert len(document["changes"]) == 13
     assert project.plan().out == planned.out
+    saved = str(project.directory / "saved.json")
+    project.plan("--out", saved)
+    assert planned.out.partition("Plan digest")[0] in project.run("show", saved).out
+    assert every.out.partition("Plan digest")[0] in project.run("show", saved, "--show-all").out
