@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +24,10 @@ _INPUT: Final = re.compile(r"\$\[\[ inputs\.(\w+) \]\]")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A job that has ended. `outputs`: what later steps can read."""
+    """A job that has ended."""
 
     code: int
     log: str
-    outputs: Mapping[str, str] = field(default_factory=dict)
 
 
 def document(path: str) -> Any:
@@ -50,16 +49,15 @@ class Shell:
     scratch: Path
     environment: Mapping[str, str]
 
-    def run(self, script: str, environment: Mapping[str, str]) -> tuple[int, str]:
-        """Run as both hosts do: a file for bash that ends at the first failure."""
+    def start(self, script: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Begin as both hosts do: a file for bash that ends at the first failure."""
         file = self.scratch / "step.sh"
         file.write_text(script, encoding="utf-8")
-        ran = subprocess.run(
+        return subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", str(file)],
-            cwd=self.checkout, env={**self.environment, **environment}, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
+            cwd=self.checkout, env={**self.environment, **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        return ran.returncode, ran.stdout.decode()
 
 
 def a_shell(scratch: Path, checkout: Path, **environment: str) -> Shell:
@@ -75,44 +73,49 @@ def a_shell(scratch: Path, checkout: Path, **environment: str) -> Shell:
     return Shell(checkout, scratch, {"PATH": path, "HOME": str(scratch), **environment})
 
 
-def run_workflow(
+def ended(process: subprocess.Popen[bytes]) -> Ran:
+    """Wait until a job has ended."""
+    log, _ = process.communicate(timeout=120)
+    return Ran(process.returncode, log.decode())
+
+
+def start_workflow(
     shell: Shell, name: str, job: str, contexts: Mapping[str, str], event: Mapping[str, Any]
-) -> Ran:
-    """Run the steps of a workflow's job that use our action; checkouts are there already."""
+) -> subprocess.Popen[bytes]:
+    """Begin the step of a workflow's job that uses our action; the checkout is there already."""
     steps = document(f"github/workflows/{name}.yaml")["jobs"][job]["steps"]
     (step,) = [step for step in steps if "integrations/github@" in step["uses"]]
     given = {key: filled(value, contexts) for key, value in step["with"].items()}
     secrets = {key: filled(value, contexts) for key, value in step.get("env", {}).items()}
-    return run_action(shell, {**given, "install": "false"}, {**contexts, **secrets}, event)
+    script, environment = _action(given, contexts)
+    return shell.start(script, {**_runner(shell, contexts, event), **secrets, **environment})
 
 
-def run_action(
-    shell: Shell, given: Mapping[str, str], contexts: Mapping[str, str], event: Mapping[str, Any]
-) -> Ran:
-    """Run the steps of our action that have a shell."""
+def _action(given: Mapping[str, str], contexts: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The step of our action that runs reconciler: its shell and its environment."""
     action = document("github/action.yml")
     defaults = {k: filled(v.get("default", ""), contexts) for k, v in action["inputs"].items()}
     assert given.keys() <= defaults.keys()
     inputs = {f"inputs.{key}": value for key, value in {**defaults, **given}.items()}
-    files = {n: shell.scratch / n.lower() for n in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
-    for file in files.values():
-        file.write_text("")
+    step = next(step for step in action["runs"]["steps"] if step.get("id") == "run")
+    return step["run"], {key: filled(value, inputs) for key, value in step["env"].items()}
+
+
+def _runner(shell: Shell, contexts: Mapping[str, str], event: Mapping[str, Any]) -> dict[str, str]:
+    """What the runner sets of itself; its files are new for every step."""
     payload = shell.scratch / "event.json"
     payload.write_text(json.dumps(event))
-    step = next(step for step in action["runs"]["steps"] if step.get("id") == "run")
-    assert not _EXPRESSION.search(step["run"]), "an expression in a script is an injection"
-    environment = {key: filled(value, {**contexts, **inputs}) for key, value in step["env"].items()}
-    runner = {
+    for name in ("output", "summary"):
+        (shell.scratch / name).write_text("")
+    return {
         **{key: value for key, value in contexts.items() if key.isupper()},
-        **{name: str(file) for name, file in files.items()},
         "GITHUB_ACTIONS": "true",
         "GITHUB_ACTION_PATH": str(INTEGRATIONS / "github"),
         "GITHUB_EVENT_PATH": str(payload),
+        "GITHUB_OUTPUT": str(shell.scratch / "output"),
+        "GITHUB_STEP_SUMMARY": str(shell.scratch / "summary"),
         "RUNNER_TEMP": str(shell.scratch),
     }
-    code, log = shell.run(step["run"], {**runner, **environment})
-    lines = files["GITHUB_OUTPUT"].read_text().splitlines()
-    return Ran(code, log, dict(line.split("=", 1) for line in lines))
 
 
 def gitlab_jobs(inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -134,5 +137,4 @@ def gitlab_jobs(inputs: Mapping[str, str]) -> dict[str, Any]:
 def run_gitlab(shell: Shell, job: Mapping[str, Any], variables: Mapping[str, str]) -> Ran:
     """Run a job of the component; variables of the project come before those of the job."""
     script = "\n".join([*job["before_script"], *job["script"]])
-    code, log = shell.run(script, {**job["variables"], "GITLAB_CI": "true", **variables})
-    return Ran(code, log)
+    return ended(shell.start(script, {**job["variables"], "GITLAB_CI": "true", **variables}))

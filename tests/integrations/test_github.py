@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 
+from tests.acceptance.conftest import wait_for
+
 from .hosts import BOT, LIMIT
+from .jobs import ended
 
 if TYPE_CHECKING:
     from .conftest import AtGitHub
@@ -14,15 +18,10 @@ ONE: dict[str, Any] = {"acme": {"timezone": "America/New_York"}}
 TWO: dict[str, Any] = {**ONE, "globex": {}}
 
 
-def paths(hub: AtGitHub, method: str) -> list[str]:
-    """Where the host was told something by that method."""
-    return [asked.path for asked in hub.host.writes if asked.method == method]
-
-
 def test_from_a_pull_request_to_drift_that_is_gone(hub: AtGitHub) -> None:
     planned = hub.propose(ONE)
     assert planned.code == 0, planned.log
-    assert planned.outputs["exitcode"] == "2"
+    assert hub.outputs["exitcode"] == "2"
     (comment,) = hub.host.comments
     assert "1 to create" in comment["body"]
     assert hub.world.writes == []
@@ -74,9 +73,9 @@ def test_a_plan_by_hand_shows_the_digest_that_an_apply_by_hand_takes(hub: AtGitH
     planned = hub.run("plan", "plan", {})
     assert planned.code == 0, planned.log
     assert hub.host.comments[1:] == []
-    summary = (hub.shell.scratch / "github_step_summary").read_text()
-    assert planned.outputs["digest"] in summary
-    assert hub.apply(digest=planned.outputs["digest"]).code == 0
+    digest = hub.outputs["digest"]
+    assert digest in hub.summary
+    assert hub.apply(digest=digest).code == 0
     assert hub.world.names() == ["acme", "outsider"]
 
 
@@ -144,8 +143,8 @@ def test_what_was_applied_in_part_is_an_issue_until_it_is_done(hub: AtGitHub) ->
     (issue,) = hub.host.opened
     assert "applied in part" in issue["title"]
     hub.world.platform.faults.clear()
-    planned = hub.run("plan", "plan", {})
-    assert hub.apply(digest=planned.outputs["digest"]).code == 0
+    hub.run("plan", "plan", {})
+    assert hub.apply(digest=hub.outputs["digest"]).code == 0
     assert hub.host.opened == []
 
 
@@ -162,6 +161,18 @@ def test_that_the_host_can_not_be_told_fails_a_plan_and_not_an_apply(hub: AtGitH
     assert "the token lacks a permission" in applied.log
 
 
+def test_an_apply_that_is_cancelled_ends_in_good_order(hub: AtGitHub) -> None:
+    hub.propose(ONE)
+    hub.land()
+    hub.world.fault(method="PUT", path="/accounts/*", delay_ms=1000)
+    running = hub.start("apply", "apply", {})
+    wait_for(lambda: any(e.method == "PUT" and e.path != "/api_auth" for e in hub.world.log))
+    running.send_signal(signal.SIGINT)
+    applied = ended(running)
+    assert applied.code == 130, applied.log
+    assert "apply: interrupted: run the job again" in applied.log
+
+
 def test_hostile_names_give_the_host_no_command_and_no_markup(hub: AtGitHub) -> None:
     name = "\n::error::gotcha\n::set-output name=digest::x\n<script>`</details>@team"
     planned = hub.propose({"acme": {"name": name}})
@@ -173,7 +184,7 @@ def test_hostile_names_give_the_host_no_command_and_no_markup(hub: AtGitHub) -> 
     assert "gotcha" in inside
     for text in (before, after):
         assert "gotcha" not in text
-    assert len(planned.outputs["digest"]) == 136
+    assert len(hub.outputs["digest"]) == 136
     body = hub.host.comments[0]["body"]
     assert not re.search(r"^\s*(::|<script|@)", body, re.MULTILINE)
 
