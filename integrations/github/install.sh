@@ -10,5 +10,5 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
 python3 -m venv "$venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 "$venv/bin/pip" install --quiet --require-hashes -r "$root/integrations/requirements.lock"
-"$venv/bin/pip" install --quiet --no-deps "$root"
+"$venv/bin/pip" install --quiet --no-deps --no-build-isolation --no-index "$root"
 echo "$venv/bin" >> "$GITHUB_PATH"
