@@ -61,6 +61,11 @@ def test_the_component_is_what_gitlab_s_schema_says(tmp_path: Path) -> None:
     passes(program("check-jsonschema"), "--builtin-schema", "vendor.gitlab-ci", str(file), example)
 
 
+def test_the_example_gives_the_component_the_inputs_that_it_has() -> None:
+    (include,) = document("gitlab/.gitlab-ci.yml")["include"]
+    assert gitlab_jobs(include["inputs"])
+
+
 @pytest.mark.parametrize("path", sorted((INTEGRATIONS / "kubernetes").glob("*.yaml")), ids=str)
 def test_manifests_are_what_the_cluster_s_schemas_say(path: Path) -> None:
     passes(program("kubernetes-validate"), "--strict", str(path))
