@@ -77,11 +77,13 @@ class Job:
 
     @property
     def where(self) -> str:
-        """The directory as Markdown shows it."""
-        return f"`{self.directory.replace('`', '')[:80]}`"
+        """The directory in a title; nothing if it is the whole repository."""
+        return "" if self.directory == "." else f" in {self.directory[:80]}"
 
     def run(self, *arguments: str) -> int:
         """Run the tool with its reports; answers its exit status."""
+        for name in self.written:  # none of an earlier run is taken for this one's
+            (self.reports / name).unlink(missing_ok=True)
         named = [f"--report={self.reports / name}" for name in self.written]
         return self.reconciler(self.command, *arguments, *named, *self.more)
 
@@ -126,7 +128,9 @@ class Job:
 
     def text(self, code: int) -> str:
         """What a comment or an issue says."""
-        head = f"{self.where}: {meaning(self.command, code)} (exit status {code})."
+        where = self.where.replace("`", "").removeprefix(" in ")
+        head = f"`{where}`: " if where else ""
+        head += f"{meaning(self.command, code)} (exit status {code})."
         if link := link_to_run(self.environment):
             head += f" [The run and its other reports]({link})"
         return f"{self.mark}\n{head}\n\n{self.report()}"
@@ -162,16 +166,16 @@ def reviewed(job: Job, host: Host | None, given: argparse.Namespace) -> list[str
     if given.plan:
         return [str(Path(given.plan).resolve())]
     if given.digest:
-        return ["--plan-digest", given.digest]
+        return [f"--plan-digest={given.digest}"]
     if host is None:
         raise Unreviewed("No plan is named, and there is no host that knows of one")
-    return ["--plan-digest", host.reviewed(job.directory)]
+    return [f"--plan-digest={host.reviewed(job.directory)}"]
 
 
 def tell_of_apply(job: Job, host: Host, code: int) -> None:
     """Comment on what was merged. Raises: HostError."""
     if code == PARTLY:
-        host.open_issue(job.mark, f"{job.directory[:80]} was applied in part", job.text(code))
+        host.open_issue(job.mark, f"Applied in part{job.where}", job.text(code))
     if code == DONE:
         host.close_issue(job.mark)
     host.comment(job.mark, job.text(code))
@@ -182,7 +186,7 @@ def drift(job: Job, host: Host | None) -> int:
     code = job.run()
     output(job, code)
     if host and code == CHANGES:
-        say(host.open_issue(job.mark, f"Drift in {job.directory[:80]}", job.text(code)))
+        say(host.open_issue(job.mark, f"Drift{job.where}", job.text(code)))
         return DONE
     if host and code == DONE and (closed := host.close_issue(job.mark)):
         say(f"closed {closed}")

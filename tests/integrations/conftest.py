@@ -35,6 +35,7 @@ class Repository:
         self.path = path
         path.mkdir()
         self.git("init", "--quiet", "--initial-branch=main")
+        self.git("commit", "--quiet", "--allow-empty", "-m", "Begin")
 
     def git(self, *arguments: str) -> str:
         """Run git as nobody in particular; answers what it prints."""
@@ -69,7 +70,7 @@ class AtGitHub:
 
     def propose(self, accounts: Mapping[str, JsonObject], **top: Any) -> Ran:
         """Push to a pull request, and let it be planned."""
-        self.repository.git("switch", "--quiet", "-C", "change")
+        self.repository.git("switch", "--quiet", "-C", "change", "main")
         self.head = self.repository.commit(declared(self.state, accounts, **top))
         return self.run("plan", "plan", {"pull_request": self._pull()})
 
@@ -80,7 +81,7 @@ class AtGitHub:
 
     def land(self) -> None:
         """Merge it, and nothing more."""
-        self.repository.git("switch", "--quiet", "-C", "main")
+        self.repository.git("switch", "--quiet", "main")
         self.repository.git("merge", "--quiet", "--no-ff", "-m", "Merge it", self.head)
         merged = self.repository.git("rev-parse", "HEAD")
         self.host.pulls = [

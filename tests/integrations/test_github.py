@@ -53,6 +53,21 @@ def test_from_a_pull_request_to_drift_that_is_gone(hub: AtGitHub) -> None:
     assert hub.host.opened == []
 
 
+def test_a_reviewed_plan_outlives_the_apply_of_another(hub: AtGitHub) -> None:
+    """A saved plan would be stale: it rests on the serial of state."""
+    hub.propose(TWO)
+    hub.merge()
+    assert hub.propose({**TWO, "globex": {"timezone": "Europe/Paris"}}).code == 0
+    first = hub.head
+    assert hub.propose({**TWO, "acme": {"timezone": "Asia/Tokyo"}}).code == 0
+    assert hub.merge().code == 0
+    hub.head = first
+    applied = hub.merge()
+    assert applied.code == 0, applied.log
+    assert hub.world.account("globex").document["timezone"] == "Europe/Paris"
+    assert hub.world.account("acme").document["timezone"] == "Asia/Tokyo"
+
+
 def test_what_was_not_reviewed_is_not_applied(hub: AtGitHub) -> None:
     """The live account was changed after the plan was shown."""
     hub.propose(ONE)
@@ -69,7 +84,7 @@ def test_what_was_not_reviewed_is_not_applied(hub: AtGitHub) -> None:
 def test_a_plan_by_hand_shows_the_digest_that_an_apply_by_hand_takes(hub: AtGitHub) -> None:
     hub.propose(ONE)
     hub.world.create("outsider")
-    hub.repository.git("switch", "--quiet", "-C", "main")
+    hub.land()
     planned = hub.run("plan", "plan", {})
     assert planned.code == 0, planned.log
     assert hub.host.comments[1:] == []
@@ -102,6 +117,15 @@ def test_a_commit_whose_last_plan_failed_is_not_applied(hub: AtGitHub) -> None:
     hub.world.platform.faults.clear()
     assert hub.merge().code == 3
     assert hub.world.writes == []
+
+
+def test_a_fork_is_validated_without_credentials(hub: AtGitHub) -> None:
+    hub.propose({"acme": {"timezone": "Europe/Pari"}})
+    hub.world.log.clear()
+    validated = hub.run("plan", "validate", {"pull_request": {"number": 4}})
+    assert validated.code == 1
+    assert "::error file=reconciler.yaml,line=" in validated.log
+    assert hub.world.log == []
 
 
 def test_a_comment_of_somebody_else_with_our_mark_is_left_alone(hub: AtGitHub) -> None:

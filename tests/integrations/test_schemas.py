@@ -86,6 +86,14 @@ def test_actions_are_pinned_and_no_script_has_an_expression(path: Path) -> None:
         assert "${{" not in step.get("run", "")
 
 
+def test_no_python_of_ours_imports_from_the_checkout() -> None:
+    """A pull request could bring a json.py."""
+    texts = [document("github/action.yml")["runs"]["steps"][1]["run"]]
+    texts += [(INTEGRATIONS / n).read_text() for n in ("github/install.sh", "reconciler-ci")]
+    calls = [call for text in texts for call in re.findall(r"python3? (?:exec )?(-\S+)", text)]
+    assert calls == ["-I"] * 4
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_have_the_least_rights_and_queue(path: Path) -> None:
     found = document(str(path.relative_to(INTEGRATIONS)))
