@@ -68,6 +68,19 @@ def test_a_reviewed_plan_outlives_the_apply_of_another(hub: AtGitHub) -> None:
     assert hub.world.account("acme").document["timezone"] == "Asia/Tokyo"
 
 
+def test_an_old_apply_that_is_run_again_takes_nothing_back(hub: AtGitHub) -> None:
+    hub.propose(TWO)
+    hub.merge()
+    old, merged = hub.repository.git("rev-parse", "HEAD"), hub.host.pulls
+    hub.propose({**TWO, "acme": {"timezone": "Asia/Tokyo"}})
+    assert hub.merge().code == 0
+    hub.repository.git("switch", "--quiet", "--detach", old)
+    hub.host.pulls = merged
+    again = hub.apply()
+    assert again.code == 3, again.log
+    assert hub.world.account("acme").document["timezone"] == "Asia/Tokyo"
+
+
 def test_what_was_not_reviewed_is_not_applied(hub: AtGitHub) -> None:
     """The live account was changed after the plan was shown."""
     hub.propose(ONE)
