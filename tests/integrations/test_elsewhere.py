@@ -32,7 +32,7 @@ def run(
     path = os.pathsep.join([str(INTEGRATIONS / "atlantis"), str(PROGRAMS), "/usr/bin", "/bin"])
     given = {"PATH": path, "VINIX_API_URL": world.url, "VINIX_API_KEY": ROOT_API_KEY, **environment}
     return subprocess.run(
-        command, cwd=directory, env=given, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=directory, env=given, capture_output=True, text=True, check=False, timeout=120
     )
 
 

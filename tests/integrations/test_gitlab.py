@@ -54,6 +54,16 @@ def test_an_artefact_that_was_changed_or_sealed_by_somebody_else_is_refused(lab:
     assert lab.world.writes == []
 
 
+def test_a_plan_without_changes_can_be_applied_too(lab: AtGitLab) -> None:
+    lab.commit({})
+    planned = lab.run("plan")
+    assert planned.code == 0, planned.log
+    saved = lab.repository.path / "reconciler-reports/saved.plan"
+    assert saved.stat().st_mode & 0o004, "the next job may run as another user"
+    applied = lab.run("apply")
+    assert applied.code == 0, applied.log
+
+
 def test_a_job_that_finds_the_state_locked_says_when_to_run_it_again(lab: AtGitLab) -> None:
     lab.commit(ONE)
     lab.run("plan")
