@@ -1,0 +1,1 @@
+"""The pipelines of integrations/, run as their hosts run them."""
