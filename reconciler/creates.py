@@ -9,17 +9,14 @@ Source: docs/platform.md 3.4, 6.3.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import orjson
-
 from reconciler.api.client import SLOW, malformed
 from reconciler.api.errors import ApiError, NotSent, Refused, Unclear
 from reconciler.api.refresh import descendants, parent_of, read_account
-from reconciler.api.search import look_for
+from reconciler.api.search import GOING_ON, LOOKS, look_for
 from reconciler.core.account import normal_realm
 from reconciler.core.recovery import first_record, fits
 from reconciler.core.state import Entry, Intent
@@ -38,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("reconciler")
 
+_GOING_ON_TRIES: Final = 2
+"""So often is a create sent whose end is not known: each may still be carried out."""
 LAG: Final = 1.0
 """Seconds until a list is asked again for accounts that it may not show yet."""
 
@@ -76,7 +75,7 @@ class Creates:
             name=str(name),
             realm=realm if isinstance(realm, str) else None,
             since=self.writes.client.server_time,
-            body_digest=hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest(),
+            body_digest=self.writes.plan.state.digest(body),
             run=self.writes.run,
         )
 
@@ -86,6 +85,7 @@ class Creates:
         Raises: ApiError, Doubtful. The intent stays open where it may have been made.
         """
         unclear = False
+        pauses: Sequence[float] = LOOKS
         for attempt in range(1, TRIES + 1):
             try:
                 return self._new_id(
@@ -101,13 +101,15 @@ class Creates:
                     self.refused.add(operation.n)
             except Unclear as error:
                 failure, unclear = error, True
+                pauses = GOING_ON if error.going_on else LOOKS
             if unclear:
                 found = await look_for(
-                    self.writes.client, self.writes.plan.root, intent, self.known
+                    self.writes.client, self.writes.plan.root, intent, self.known, pauses
                 )
                 if found is not None:
                     return found.id
-            if not isinstance(failure, Unclear) or attempt == TRIES:
+            tries = _GOING_ON_TRIES if pauses is GOING_ON else TRIES
+            if not isinstance(failure, Unclear) or attempt >= tries:
                 raise failure
         raise AssertionError("unreachable")
 
@@ -148,16 +150,34 @@ class Creates:
                 await asyncio.sleep(LAG)
                 rows = await descendants(self.writes.client, self.writes.plan.root)
             strangers = _strangers(rows.values(), self.known)
-            found = [
-                await self._misplaced(result, rows)
-                if result.id is not None
-                else await self._made_all_the_same(result, strangers)
-                for result in creates
-            ]
+            found = [await self._otherwise(result, rows, strangers) for result in creates]
         except ApiError as error:
             log.warning("where new accounts stand is not known; the next plan finds out: %s", error)
             return []
         return [result for result in found if result is not None]
+
+    async def _otherwise(
+        self,
+        result: Result,
+        rows: Mapping[AccountId, Row],
+        strangers: Mapping[str, list[AccountId]],
+    ) -> Result | None:
+        """How the result of a create turns out by the list; None if it stays as it is."""
+        if result.id is None:
+            return await self._made_all_the_same(result, strangers)
+        return self._twice(result, strangers) or await self._misplaced(result, rows)
+
+    def _twice(self, result: Result, strangers: Mapping[str, list[AccountId]]) -> Result | None:
+        """Whether there is a second account of it: of a request that was taken for lost, or of others."""
+        intent = self.sent[result.n or 0]
+        others = strangers.get(_mark(intent.realm, intent.parent_id, intent.name))
+        if not others:
+            return None
+        error = (
+            f"it was created as {result.id}, which is in state; but there is another like it:"
+            f" {', '.join(others)}. Look at both, and delete by hand what is not wanted."
+        )
+        return replace(result, status="failed", error=error)
 
     async def _misplaced(self, result: Result, rows: Mapping[AccountId, Row]) -> Result | None:
         """Whether a new account stands elsewhere. It is recorded there, and never deleted for it."""

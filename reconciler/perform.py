@@ -56,7 +56,7 @@ class Performer:
         self.writes = Writes(plan, client, recorder, run)
         self.creates = Creates(self.writes)
         self.changes = self.writes.changes
-        self.last = {operation.key: operation.n for operation in plan.operations}
+        self.updated = {o.key for o in plan.operations if o.action is Action.UPDATE}
 
     async def perform(self, operation: Operation) -> Result:
         """Do one operation, in a task of its own. Whatever comes of it is in the result."""
@@ -110,7 +110,7 @@ class Performer:
         live = await self.creates.make(operation)
         # The intent is durable, so the record may wait for the next thing that must be.
         missed = self.writes.record(operation.key, live)
-        later = {RESELLER, ENABLED} if self.last[operation.key] != operation.n else {RESELLER}
+        later = {RESELLER, ENABLED} if operation.key in self.updated else {RESELLER}
         lost = [path for path in missed if path not in later]
         if lost:
             raise Failed(_not_kept(self.changes[operation.key], lost))

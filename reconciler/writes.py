@@ -182,6 +182,8 @@ class Writes:
             if isinstance(error, Refused) or attempt == TRIES:
                 if live is not None:
                     self.record(operation.key, live)
+                if isinstance(error, Refused):
+                    error.done = satisfied(live)
                 raise error
             unclear = True
             await pause(attempt)

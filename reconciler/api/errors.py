@@ -107,6 +107,11 @@ class Unclear(ApiError):
 
     advice = "Run it again."
 
+    @property
+    def going_on(self) -> bool:
+        """Whether the platform may still be at it: what answered was not the platform itself."""
+        return self.code not in _FIXED
+
     def _what_next(self) -> str:
         if self.method == "GET":
             return self.advice
@@ -114,11 +119,15 @@ class Unclear(ApiError):
 
 
 class Refused(ApiError):
-    """The platform said no."""
+    """The platform said no. `done`: and did it all the same, as a read showed."""
 
     advice = "Ask the operator of the platform, with the id of the request."
+    done = False
 
     def _what_next(self) -> str:
+        return f"{self._usual()}{_DONE if self.done else ''}"
+
+    def _usual(self) -> str:
         if self.path in _LOGINS:
             return Unauthorized.advice
         if self.status == HTTPStatus.FORBIDDEN and self.path.endswith("/reseller"):
@@ -138,6 +147,10 @@ class Unauthorized(Refused):
     advice = "Look at the credentials in the environment, and at api.url."
 
 
+_DONE: Final = (
+    " It was done all the same, as a read shows, so that no later plan tells of it: look at what the"
+    " platform names here, such as a realm that may belong to two accounts now."
+)
 _LOGINS: Final = frozenset({"/api_auth", "/user_auth"})
 _BY_SYMBOL: Final[Mapping[str, str]] = {
     "account_has_descendants": "Something stands below it that the plan did not know of: plan again.",

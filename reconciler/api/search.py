@@ -12,10 +12,11 @@ from urllib.parse import quote
 from reconciler.api.client import malformed
 from reconciler.api.refresh import at_once, descendants, read_account
 from reconciler.core.account import normal_realm
-from reconciler.core.recovery import fits
+from reconciler.core.recovery import SLACK, fits
 from reconciler.core.values import AccountId, account_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     from reconciler.api.client import Answer, Client
@@ -25,19 +26,26 @@ if TYPE_CHECKING:
 LOOKS: Final = (0.1, 2.5)
 """Seconds before each look: lists lag (docs/platform.md 3.2)."""
 
+GOING_ON: Final = (*LOOKS, 6.0)
+"""And if the platform may still be at it: a create takes seconds (docs/platform.md 3.4)."""
+
 
 class Doubtful(Exception):
     """What is there is not surely the account that was made."""
 
 
 async def look_for(
-    client: Client, root: AccountId, intent: Intent, known: AbstractSet[AccountId]
+    client: Client,
+    root: AccountId,
+    intent: Intent,
+    known: AbstractSet[AccountId],
+    pauses: Sequence[float],
 ) -> LiveAccount | None:
-    """The account that the create made; None if there is none after two looks.
+    """The account that the create made; None if there is none after the last look.
 
-    `known`: accounts that it can't be. Raises: Doubtful, ApiError.
+    `known`: accounts that it can't be. `pauses`: seconds before each look. Raises: Doubtful, ApiError.
     """
-    for pause in LOOKS:
+    for pause in pauses:
         await asyncio.sleep(pause)
         fresh = [i for i in await _candidates(client, root, intent) if i not in known]
         read = [await read_account(client, candidate, {}) for candidate in fresh]
@@ -56,7 +64,7 @@ async def look_for(
 
 async def _candidates(client: Client, root: AccountId, intent: Intent) -> list[AccountId]:
     """The accounts with the realm; where none was declared, the parent's new ones of that name."""
-    path, query = f"/accounts/{intent.parent_id}/children", f"created_from={intent.since}&"
+    path, query = f"/accounts/{intent.parent_id}/children", f"created_from={intent.since - SLACK}&"
     if intent.realm is not None:
         path, query = (
             f"/accounts/{root}/descendants",

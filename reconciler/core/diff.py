@@ -237,6 +237,7 @@ def confirmed(
     applied: JsonObject = {"settings": {}}
     observed: JsonObject = {"settings": {}}
     earlier = applied_leaves(record) if record else {}
+    before = record.observed if record else {}
     shown = masked(declared.block, declared.sensitive, state)
     wanted = dict(leaves(declared.block))
     missed: list[FieldPath] = []
@@ -258,7 +259,9 @@ def confirmed(
         if not holds and not left:
             missed.append(path)
         if found is not ABSENT:
-            hidden = path in declared.sensitive or is_secret(found)
+            # What was sensitive, and is live still, is so whatever the YAML says by now.
+            was = is_masked(earlier.get(path)) or is_masked(value_at(before, path))
+            hidden = path in declared.sensitive or is_secret(found) or (was and not holds)
             _put(observed, path, {SENSITIVE: state.digest(found)} if hidden else found)
     owed = list(_owed(declared, earlier, wanted, live))
     if _to_be_demoted(earlier, wanted, live):

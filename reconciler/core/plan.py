@@ -173,7 +173,7 @@ def compute(
     changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
     new = tuple(impacts(map(decider.without_owed, changes), operations, tree))
     proposal = Proposal(changes, operations, decider.records, live, tree, new)
-    verdict = check(proposal, tuple(decider.scopes()), terms)
+    verdict = check(proposal, tuple(decider.scopes()), _still_allowed(terms, recovery.state))
     plan = Plan(
         state=recovery.state,
         root=live.root,
@@ -715,12 +715,25 @@ def _creation_bodies(decider: _Decider, declared: Declared) -> tuple[JsonObject,
     return body, None
 
 
+def _still_allowed(terms: Terms, state: State) -> Terms:
+    """The terms, and what an interrupted run was allowed: to take ranks for the time being.
+
+    Whatever finishes its work must be able to.
+    """
+    if any(owed.reseller for owed in state.owed.values()):
+        return replace(terms, allow={**terms.allow, "reparent": 1})
+    return terms
+
+
 def _disabled(decider: _Decider, key: Key) -> bool:
-    """Whether the account is, or may be by then, disabled."""
-    parent = decider.configuration.accounts.get(key)
+    """Whether the account is, or may be by then, disabled. A new one is if its parent is."""
+    declared = decider.configuration.accounts.get(key)
+    if declared is not None and declared.settings.get("enabled") is False:
+        return True
     live = decider.live.accounts.get(AccountId(decider.idents.get(key, decider.live.root)))
-    declared = parent is not None and parent.settings.get("enabled") is False
-    return declared or (live is not None and live.document.get("enabled") is False)
+    if live is None:
+        return declared is not None and _disabled(decider, declared.parent)
+    return live.document.get("enabled") is False
 
 
 def _update_body(change: Change) -> JsonObject:

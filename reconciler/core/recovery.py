@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.core.state import Intent, Owed, State
     from reconciler.core.values import AccountId, Key
 
-_SLACK: Final = 2
+SLACK: Final = 60
 """Seconds by which the clocks of two of the platform's nodes may differ."""
 
 
@@ -148,7 +148,7 @@ def _made(intent: Intent, accounts: Sequence[LiveAccount]) -> Unfinished:
 def fits(intent: Intent, account: LiveAccount) -> bool:
     """Whether this is the account that the create would have made, and no older."""
     placed = (account.name, account.parent_id) == (intent.name, intent.parent_id)
-    return placed and (not account.created or account.created >= intent.since - _SLACK)
+    return placed and (not account.created or account.created >= intent.since - SLACK)
 
 
 def _clear(intent: Intent, accounts: Sequence[LiveAccount]) -> bool:

@@ -75,7 +75,7 @@ class Intent:
     """A create that was begun and whose end is not known.
 
     `since`: the platform's own time before the create was sent, in Gregorian seconds; 0 if it
-    was not known. `body_digest`: SHA-256 of the body.
+    was not known. `body_digest`: a keyed digest of the body.
     """
 
     key: Key

@@ -368,3 +368,53 @@ def test_a_pause_that_is_asked_for_too_long_is_an_error_instead(
     ended = project.plan()
     assert ended.code == 1
     assert "429" in ended.err
+
+
+# --- creates that take their time ---
+
+
+def test_a_create_that_goes_on_behind_a_gateway_that_gave_up_is_waited_for(
+    release: World, project: Project
+) -> None:
+    release.fault(
+        method="PUT", path=f"/accounts/{ROOT_ID}", status=504, body="<html>too slow</html>"
+    )
+    project.declare({"acme": {}})
+    with project.start("apply", "--auto-approve") as process:
+        wait_for(lambda: release.platform.faults.matches() >= 1)
+        time.sleep(4)
+        release.create("acme")  # what the platform was still at
+        _, err = process.communicate(timeout=40)
+    assert process.returncode == 0, err
+    assert release.writes == []  # the gateway's own answer is in no log, and nothing was sent again
+    assert release.names() == ["acme"]
+    assert project.plan().code == 0
+
+
+def test_a_second_account_like_the_new_one_is_told_of(serve: Serve, project: Project) -> None:
+    world = serve(SandboxOptions(log_requests=True, rate_limit=False, unique_names=False))
+    world.fault(method="PUT", path=f"/accounts/{ROOT_ID}", phase="after", delay_ms=1000)
+    project.declare({"acme": {"realm": "(left out)"}})
+    with project.start("apply", "--auto-approve") as process:
+        wait_for(lambda: world.platform.faults.matches() >= 1)
+        other = world.create("acme", realm="twin.example.com")
+        out, err = process.communicate(timeout=40)
+    assert process.returncode == 5, err
+    assert f"there is another like it: {other}." in out.decode()
+    assert world.names() == ["acme", "acme"]
+
+
+# --- what is refused, and done ---
+
+
+def test_what_was_refused_and_written_is_said_to_be(head: World, project: Project) -> None:
+    """`head` writes while it validates (docs/platform.md 3.6): a realm may belong to two then."""
+    head.create("elsewhere", realm="taken.example.com")
+    mine: JsonObject = {"account_id": head.create("mine")}
+    project.declare({"acme": {}}, api=mine)
+    project.settle()
+    project.declare({"acme": {"realm": "taken.example.com"}}, api=mine)
+    applied = project.apply()
+    assert applied.code == 5
+    assert "realm: unique" in applied.out
+    assert "It was done all the same, as a read shows" in applied.out

@@ -105,6 +105,17 @@ def test_no_limit_keeps_a_reseller_from_its_rank(release: World, project: Projec
     assert release.resellers() == ["declared", "silent", "stranger", "top"]
 
 
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_what_was_allowed_need_not_be_allowed_again_to_finish_it(
+    release: World, project: Project, write: int
+) -> None:
+    a_tree_with_a_strangers_reseller(release, project)
+    killed_at(release, project, write, "after", "--allow", "reparent")
+    assert len(release.resellers()) < 3
+    assert_converges(project)
+    assert release.resellers() == ["declared", "silent", "stranger", "top"]
+
+
 def test_what_is_owed_is_shown_before_it_is_given_back(release: World, project: Project) -> None:
     a_tree_with_a_strangers_reseller(release, project)
     stranger = release.account("stranger").id
@@ -327,7 +338,7 @@ def test_an_account_that_is_older_than_the_create_is_not_taken_for_it(
     project.declare({"fine": {}, "acme": {}})
     killed_at(release, project, 1, "before")
     made = release.account("acme")
-    release.platform.store.put(replace(made, created=made.created - 60))
+    release.platform.store.put(replace(made, created=made.created - 600))
     refused = project.apply()
     assert refused.code == 3
     assert made.id in refused.out

@@ -371,3 +371,20 @@ def test_a_long_chain_of_resellers_turns_over(serve: Serve, project: Project, di
     assert world.resellers() == KEYS
     assert world.tree() == {k: str(b["parent"]) for k, b in chain(KEYS[::-1]).items()}
     assert project.plan().code == 0
+
+
+def test_an_account_below_new_ones_below_a_disabled_one_is_enabled_all_the_same(
+    world: World, project: Project
+) -> None:
+    """A new account starts as disabled as its parent is (docs/platform.md 3.4)."""
+    project.declare(
+        {
+            "a": {"enabled": False},
+            "b": {"parent": "a"},
+            "c": {"parent": "b", "enabled": True, "reseller": True},
+            "d": {"parent": "b", "enabled": True},
+        }
+    )
+    project.settle()
+    assert world.account("c").enabled
+    assert world.account("d").enabled

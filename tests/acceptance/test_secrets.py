@@ -229,3 +229,44 @@ def test_what_is_kept_on_disk_is_for_its_owner_alone(release: World, project: Pr
     assert release.names() == ["acme"]
     for path in project.state_file.parent.iterdir():
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+# --- what was sensitive, and is not declared so any more ---
+
+
+@pytest.mark.parametrize("way", ["left alone", "refused", "gone, and refused"])
+def test_what_was_sensitive_stays_out_of_state_as_long_as_it_is_live(
+    world: World, project: Project, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Also while another value, or none, is declared already."""
+    monkeypatch.setenv("RECONCILER_VAR_org", VARIABLE)
+    variables: JsonObject = {"org": {}}
+    project.declare({"acme": {"org": "${var.org}", "language": "en-us"}}, variables=variables)
+    project.settle()
+    org = None if way.startswith("gone") else "plain"
+    ignored: JsonObject = {"ignore_changes": ["org"]} if way == "left alone" else {}
+    for language in ("de-de", "fr-fr"):
+        if way != "left alone":
+            world.fault(method="PATCH", path="/accounts/*", status=403)
+        project.declare(
+            {"acme": {"org": org, "language": language, "lifecycle": ignored}}, variables=variables
+        )
+        assert project.apply().code == (0 if way == "left alone" else 5)
+        for path in project.directory.rglob("*"):
+            assert not path.is_file() or VARIABLE.encode() not in path.read_bytes(), path
+
+
+def test_the_digest_of_a_first_plan_covers_what_is_sensitive(
+    world: World, project: Project
+) -> None:
+    def recorded_at(url: str) -> dict[str, JsonObject]:
+        return {"acme": {"call_recording": {"account": {"any": {"any": {"url": url}}}}}}
+
+    project.declare(recorded_at("https://u:p@good.example.com/x"))
+    reviewed = project.plan("--format", "json").json["digest"]
+    for url in ("https://u:p@evil.example.com/x", "https://u:q@good.example.com/x"):
+        project.declare(recorded_at(url))
+        assert project.apply("--plan-digest", reviewed).code == 3
+    assert world.writes == []
+    project.declare(recorded_at("https://u:p@good.example.com/x"))
+    assert project.apply("--plan-digest", reviewed).code == 0

@@ -114,11 +114,12 @@ def test_actions_without_a_call_count() -> None:
     assert difference(other.digest, plan, {"a", "b", "c", "d"}) == "Different: accounts.c."
 
 
-def test_a_sensitive_value_counts_as_soon_as_there_is_a_key_for_its_digest() -> None:
+def test_a_sensitive_value_counts_also_before_there_is_a_state() -> None:
     for state in (STATE, replace(STATE, digest_key="")):
         one = a_plan("a", state=state, value=conceal("one", "var.x"))
         two = a_plan("a", state=state, value=conceal("two", "var.x"))
-        assert (one.digest == two.digest) is (not state.digest_key)
+        assert one.digest != two.digest
+        assert a_plan("a", state=state, value=conceal("one", "var.x")).digest == one.digest
 
 
 def test_more_than_can_be_named_is_said_to_be_too_much() -> None:
