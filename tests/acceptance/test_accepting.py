@@ -253,3 +253,26 @@ def test_a_wrong_snooze_is_refused(project: Project, arguments: list[str], told:
     assert ended.code == 1
     assert told in ended.err
     assert (project.directory / "reconciler.yaml").read_text() == PROJECT
+
+
+def test_a_file_that_is_a_link_stays_one(shop: World, project: Project) -> None:
+    path = project.directory / "reconciler.yaml"
+    path.rename(project.directory / "real.yaml")
+    path.symlink_to("real.yaml")
+    arguments = ("--until", "2999-01-01", "--reason", "r")
+    assert project.run("drift", "--snooze", "accounts.acme.language", *arguments).code == 0
+    assert path.is_symlink()
+    assert "accept:" in (project.directory / "real.yaml").read_text()
+    assert shop.account("acme")
+
+
+def test_drift_itself_writes_nothing_and_takes_no_lock(shop: World, project: Project) -> None:
+    shop.patch("acme", language="fr-fr")
+    before = {p: p.read_bytes() for p in project.directory.rglob("*") if p.is_file()}
+    shop.log.clear()
+    for options in ((), ("--unmanaged",), ("--since-state",), ("--target", "accounts.acme")):
+        assert project.run("drift", *options).code == 2
+    assert shop.writes == []
+    assert {p: p.read_bytes() for p in project.directory.rglob("*") if p.is_file()} == before
+    assert project.run("drift", "--accept", "accounts.acme").code == 0
+    assert shop.writes == []

@@ -193,11 +193,15 @@ def test_known_drift_is_shown_apart_and_left_alone(world: World, project: Projec
     planned = project.plan()
     assert planned.code == 0
     assert "Known drift, left alone:" in planned.out
+    (told,) = project.plan("--format", "json").json["known"]
+    assert (told["path"], told["before"], told["after"]) == ("settings.language", "fr-fr", "en-us")
+    serial = project.state()["serial"]
     for _ in range(2):
         world.log.clear()
         assert project.apply().code == 0
         assert world.writes == []
         assert project.run("drift").code == 0
+    assert project.state()["serial"] == serial + 1  # what was seen live, once
     (known,) = project.run("drift", "--format", "json").json["known"]
     assert (known["path"], known["before"], known["after"], known["reason"], known["until"]) == (
         "settings.language", "en-us", "fr-fr", "a test of theirs", "2999-12-31",
