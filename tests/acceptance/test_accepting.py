@@ -255,7 +255,8 @@ def test_a_wrong_snooze_is_refused(project: Project, arguments: list[str], told:
     assert (project.directory / "reconciler.yaml").read_text() == PROJECT
 
 
-def test_a_file_that_is_a_link_stays_one(shop: World, project: Project) -> None:
+@pytest.mark.usefixtures("shop")
+def test_a_file_that_is_a_link_stays_one(project: Project) -> None:
     path = project.directory / "reconciler.yaml"
     path.rename(project.directory / "real.yaml")
     path.symlink_to("real.yaml")
@@ -263,7 +264,6 @@ def test_a_file_that_is_a_link_stays_one(shop: World, project: Project) -> None:
     assert project.run("drift", "--snooze", "accounts.acme.language", *arguments).code == 0
     assert path.is_symlink()
     assert "accept:" in (project.directory / "real.yaml").read_text()
-    assert shop.account("acme")
 
 
 def test_drift_itself_writes_nothing_and_takes_no_lock(shop: World, project: Project) -> None:

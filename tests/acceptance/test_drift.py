@@ -172,6 +172,28 @@ def test_drift_tells_when_as_far_as_the_platform_does(world: World, project: Pro
     assert f"revision {record['etag'][:8]}, applied {record['updated_at']}; now" in told
 
 
+def test_a_rank_that_left_the_yaml_and_was_taken_outside_is_no_drift(
+    world: World, project: Project
+) -> None:
+    project.declare({"acme": {"reseller": True}})
+    project.settle()
+    world.call("DELETE", f"/accounts/{world.account('acme').id}/reseller")
+    assert project.run("drift").code == 2
+    project.declare({"acme": {}})
+    assert project.run("drift").code == 0
+    project.settle()
+
+
+def test_an_account_that_left_the_yaml_and_the_platform_is_no_drift(
+    world: World, project: Project
+) -> None:
+    two_applied(project)
+    world.call("DELETE", f"/accounts/{world.account('acme').id}")
+    project.declare({"other": {}})
+    assert project.run("drift").code == 0
+    project.settle()
+
+
 # --- known drift -------------------------------------------------------------------------------
 
 

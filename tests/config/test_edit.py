@@ -102,6 +102,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_literal_loads_as_exactly_the_value(value: JsonValue) -> None:
     text = f"a: {{k: {literal(value)}}}"
@@ -228,6 +229,7 @@ def test_an_edit_changes_one_leaf_and_keeps_every_comment(
     assert comments_in(masked(text_of("f", found.encode()))) == comments_in(masked(text))
 
 
+@settings(deadline=None)
 @example("a")
 @given(st.text(max_size=3))
 def test_no_text_makes_an_edit_fail_otherwise_than_by_saying_so(text: str) -> None:
