@@ -203,6 +203,20 @@ def test_an_account_of_a_row_is_changed_in_its_row(release: World, project: Proj
     assert "row at all.csv:3:1" in told.err
 
 
+def test_what_a_variable_holds_as_a_whole_is_left_alone(release: World, project: Project) -> None:
+    project.write(
+        "reconciler.yaml",
+        "version: 1\nvariables: {cid: {default: {external: {name: A, number: '1'}}}}\n"
+        "accounts:\n  a: {settings: {name: a, caller_id: '${var.cid}'}}\n",
+    )
+    project.settle()
+    release.patch("a", caller_id={"external": {"name": "B"}})
+    told = project.run("drift", "--accept", "accounts.a")
+    assert told.code == 1
+    assert "accounts.a: settings.caller_id.external.name: " in told.err
+    assert "as one value there. Its value comes from variable cid." in told.err
+
+
 def test_a_value_that_could_not_be_declared_is_not_written(shop: World, project: Project) -> None:
     record = shop.account("acme")
     record.document["language"] = 911  # as an older platform may have stored it

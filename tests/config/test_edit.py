@@ -61,7 +61,8 @@ def test_an_edit_changes_what_it_should(before: str, path: str, value: Any, expe
         ("a: {k: {x: &s 1, y: *s}}", "a.k.x", "used elsewhere"),
         ("a: {k: &s {x: {z: 1}}, l: *s}", "a.l.x.z", "as a whole from *s"),
         ("a: {s: &s {x: {y: 1, z: 1}}, k: {<<: *s}}", "a.k.x.z", "would change, too"),
-        ("a: {k: {x: [1]}}", "a.k.x.y", "is no mapping"),
+        ("a: {k: {x: [1]}}", "a.k.x.y", "as one value"),
+        ("a: {k: {x: '${var.x}'}}", "a.k.x.y", "as one value"),
         ("a: {k: {x: 1}}", "a.l.x", "not written out"),
     ],
 )
