@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from reconciler import __version__
+from reconciler import __version__, policy
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.errors import ApiError
 from reconciler.api.refresh import list_again, read_more, refresh
@@ -27,13 +27,15 @@ from reconciler.config import planfile
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
 from reconciler.config.write import rewritten
 from reconciler.core import revive
-from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
+from reconciler.core.configuration import Configuration, Declared, Invalid, Removed
 from reconciler.core.digest import difference
 from reconciler.core.drift import Drift, find, strangers, with_unmanaged
 from reconciler.core.known import in_force
+from reconciler.core.limits import ended
 from reconciler.core.live import remembered
-from reconciler.core.plan import Plan, Refusal, compute, lacking, touched, unread
+from reconciler.core.plan import Plan, compute, touched, unread
 from reconciler.core.recovery import candidates, first_record, settle
+from reconciler.core.safety import Refusal, Terms, lacking
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
     from reconciler.backends.backend import Backend, StateReader
     from reconciler.config.write import Rewrite
+    from reconciler.core.exchange import Exchange
     from reconciler.core.live import Live
     from reconciler.core.outcome import Event, Outcome
 
@@ -70,7 +73,8 @@ class Options:
 
     `refresh`: read the accounts, not only state. `reviewed`: the digest of the one plan that may be
     applied, if any other must not. `max_age`: seconds that a saved plan may be old. Of a search for
-    drift: `unmanaged` accounts, too; `since_state`: only what state has not seen live.
+    drift: `unmanaged` accounts, too; `since_state`: only what state has not seen live. `observe` is
+    told of each request to the platform.
     """
 
     variables: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
@@ -84,6 +88,7 @@ class Options:
     max_age: float = 86400.0
     unmanaged: bool = False
     since_state: bool = False
+    observe: Callable[[Exchange], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,9 @@ def check(project: Project, options: Options) -> Configuration:
         _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
     zones = frozenset(zoneinfo.available_timezones())
-    diagnostics = folded([*diagnostics, *validate(configuration, zones)])
+    over = ended(configuration.limits(), datetime.now(UTC).date())
+    rules = policy.problems(configuration.settings.policy)
+    diagnostics = folded([*diagnostics, *rules, *validate(configuration, zones), *over])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise Invalid(diagnostics)
     unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
@@ -189,7 +196,7 @@ async def _plan(
     project: Project, configuration: Configuration, options: Options, progress: Progress
 ) -> Plan:
     state = _read(project)
-    async with connected(project) as client:
+    async with connected(project, options.observe) as client:
         look = _look if options.refresh else _recall
         live = await look(project, configuration, state, client, progress)
     return _compute(configuration, state, live, options)
@@ -241,7 +248,7 @@ async def _apply(
     run = uuid4().hex
     with place.lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             state = stored or _no_state(project)
             live = await _look(project, configuration, state, client, hooks.progress, patient=True)
             made = _compute(configuration, state, live, options)
@@ -256,7 +263,15 @@ async def _apply(
             writer.journal(made.state, [])  # find out that it can be written, before all is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
-    return Applied(made, outcome)
+    return _applied(made, outcome)
+
+
+def _applied(plan: Plan, outcome: Outcome) -> Applied:
+    """What came of it; that state was not written is a diagnostic of the whole."""
+    if outcome.unsaved:
+        unsaved = Diagnostic("error", "Not all was recorded in state", outcome.unsaved)
+        plan = replace(plan, diagnostics=(*plan.diagnostics, unsaved))
+    return Applied(plan, outcome)
 
 
 def _as_reviewed(made: Plan, reviewed: str, configuration: Configuration) -> Plan:
@@ -284,7 +299,7 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
     run = uuid4().hex
     with backend(project).lock(run, options.command, options.lock_timeout) as writer:
         stored = writer.read()
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             state = stored or _no_state(project)
             ids = revive.ids(saved)
             live = await _found(project, ids, state, client, hooks.progress, patient=True)
@@ -293,11 +308,14 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
             if stored is None:
                 state = _first_state(project, live.root)
             made = revive.revived(saved, state, live, configuration)
+            made = policy.check(made, project.settings.policy)
+            if made.refusals:
+                return Applied(made, None)
             if state is not stored:
                 writer.save(state)
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
-    return Applied(made, outcome)
+    return _applied(made, outcome)
 
 
 def read_plan(path: Path, environment: Mapping[str, str]) -> SavedPlan:
@@ -317,7 +335,7 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     state = _read(project)
     targets = options.targets
     others: list[AccountId] = []
-    async with connected(project) as client:
+    async with connected(project, options.observe) as client:
         live = await _look(project, configuration, state, client, progress)
         if options.unmanaged:
             others = strangers(configuration, state, live, targets)
@@ -340,7 +358,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         raise Unknown(f"{error}.") from error
     place = backend(project)
     with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
-        async with connected(project) as client:
+        async with connected(project, options.observe) as client:
             root = await _root(project, client)
             state = writer.read() or _first_state(project, root)
             check_identity(project, state, root)
@@ -526,25 +544,24 @@ async def _may_promote(client: Client) -> bool | None:
 
 
 def _compute(configuration: Configuration, state: State, live: Live, options: Options) -> Plan:
-    """The plan, under the limits of the project as far as this run does not raise them."""
-    allow = options.allow
-    limits = configuration.settings.limits
-    raised = Limits(
-        max_delete=allow.get("delete", limits.max_delete),
-        max_demote=allow.get("demote", limits.max_demote),
-        max_update_percent=allow.get("update", limits.max_update_percent),
-        reparent="reparent" in allow,
-    )
-    return compute(configuration, state, live, raised, options.targets)
+    """The plan, under the limits of the YAML as far as this run does not raise them, and its rules."""
+    terms = Terms(datetime.now(UTC).date(), options.allow)
+    made = compute(configuration, state, live, terms, options.targets)
+    return policy.check(made, configuration.settings.policy)
 
 
 @asynccontextmanager
-async def connected(project: Project) -> AsyncIterator[Client]:
+async def connected(
+    project: Project, observe: Callable[[Exchange], None] | None = None
+) -> AsyncIterator[Client]:
     """A client for the project's platform, which may be the embedded sandbox. Raises: ApiError."""
     url = project.url
     timeout = project.settings.timeout
     if not url.startswith(SANDBOX):
-        async with connect(url, _login(project), timeout=timeout, proxy=project.proxy) as client:
+        network = connect(
+            url, _login(project), timeout=timeout, proxy=project.proxy, observe=observe
+        )
+        async with network as client:
             yield client
         return
     from reconciler.sandbox.app import Platform
@@ -562,7 +579,10 @@ async def connected(project: Project) -> AsyncIterator[Client]:
         root = platform.store.get(platform.store.root_id)
         login = by_api_key(root.api_key if root else ROOT_API_KEY)
         transport = SandboxTransport(platform)
-        async with connect(IN_PROCESS_URL, login, timeout=timeout, transport=transport) as client:
+        inside = connect(
+            IN_PROCESS_URL, login, timeout=timeout, transport=transport, observe=observe
+        )
+        async with inside as client:
             yield client
     finally:
         platform.close()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No credential and no setting of whoever runs the tests reaches them."""
     for name in list(os.environ):
-        if name.startswith(("VINIX_", "RECONCILER_", "PG")):
+        if name.startswith(("VINIX_", "RECONCILER_", "OTEL_", "PG")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_COLOR", "1")
 

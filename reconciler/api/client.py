@@ -17,6 +17,7 @@ import re
 import ssl
 import time
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -32,6 +33,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from reconciler.api.errors import Limited, NotSent, Reply, Unauthorized, Unclear, refusal
 from reconciler.api.gate import Gate, backoff
+from reconciler.core.exchange import Exchange, template
 from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("reconciler.api")
 Parsed = TypeVar("Parsed")
+
+performing: ContextVar[int | None] = ContextVar("performing", default=None)
+"""The number of the operation that requests are sent for, set by who performs it in a task of its own."""
 
 SLOW: Final = 120.0
 """Seconds that a create gets at least: it makes databases (docs/platform.md 3.4)."""
@@ -128,9 +133,15 @@ class Client:
     """The platform's API for one set of credentials. Made by `connect`."""
 
     def __init__(
-        self, transport: httpx.AsyncBaseTransport, base_url: str, login: Login, timeout: float
+        self,
+        transport: httpx.AsyncBaseTransport,
+        base_url: str,
+        login: Login,
+        timeout: float,
+        observe: Callable[[Exchange], None] | None = None,
     ) -> None:
         self._transport = transport
+        self._observe = observe
         self._base = base_url.rstrip("/")
         self._login_with = login
         self.timeout = timeout
@@ -167,12 +178,13 @@ class Client:
         self, method: str, path: str, body: JsonObject | None, parse: Callable[[Answer], Parsed]
     ) -> Parsed:
         """Send what is safe to repeat, and repeat it where that may help. Raises: ApiError."""
+        login = path == self._login_with.path
+        request = _Request(method, path, body, self.timeout, login)
         attempt = 0
         while True:
             attempt += 1
             try:
-                login = path == self._login_with.path
-                return parse(await self.send(method, path, body, secretive=login))
+                return parse(await self._send(request, resent=attempt - 1))
             except (NotSent, Unclear) as error:
                 if attempt >= _TRIES or isinstance(error, Limited):
                     raise
@@ -196,11 +208,15 @@ class Client:
         Raises: NotSent, Unclear, Refused (with their kinds).
         """
         request = _Request(method, path, body, timeout or self.timeout, secretive)
+        return await self._send(request, resent=0)
+
+    async def _send(self, request: _Request, *, resent: int) -> Answer:
+        """Send one request, `resent` times sent before. Raises: ApiError."""
         logged_in_again = False
         while True:
             token = self._token
             try:
-                return await self._once(request)
+                return await self._once(request, resent)
             except Limited:
                 if self._gate.hopeless:
                     raise
@@ -208,11 +224,12 @@ class Client:
                 if (
                     logged_in_again
                     or self._login_with.path is None
-                    or path == self._login_with.path
+                    or request.path == self._login_with.path
                 ):
                     raise
                 logged_in_again = True
                 await self._renew(token)
+            resent += 1
 
     async def _renew(self, used: str | None) -> None:
         """Log in, unless somebody did so since `used` was refused."""
@@ -224,19 +241,22 @@ class Client:
                 "PUT", path, self._login_with.body, _logged_in
             )
 
-    async def _once(self, what: _Request) -> Answer:
+    async def _once(self, what: _Request, resent: int) -> Answer:
         """One request and its answer. Raises: ApiError."""
         request = self._request(what)
         ticket = await self._gate.enter()
         if ticket is None:
             message = "not sent: the rate limit refused all before it"
             raise Limited(what.method, what.path, message, status=HTTPStatus.TOO_MANY_REQUESTS)
+        began = time.time_ns(), time.monotonic()
         try:
             response, text = await self._exchange(what, request)
-        except BaseException:
+        except BaseException as error:
             self._gate.lost()
+            self._tell(what, error, request.headers["X-Request-ID"], began, resent)
             raise
         request_id = response.headers.get("X-Request-ID", request.headers["X-Request-ID"])[:64]
+        self._tell(what, response, request_id, began, resent)
         status, asked = response.status_code, retry_after(response.headers.get("Retry-After"))
         envelope = _envelope(text)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -261,6 +281,32 @@ class Client:
                 )
             )
         return self._answer(what, response, envelope, request_id)
+
+    def _tell(
+        self,
+        what: _Request,
+        end: httpx.Response | BaseException,
+        request_id: str,
+        began: tuple[int, float],
+        resent: int,
+    ) -> None:
+        """Tell who observes of a request that has ended. `began`: by the clock, and monotonic."""
+        if self._observe is None:
+            return
+        status = end.status_code if isinstance(end, httpx.Response) else None
+        self._observe(
+            Exchange(
+                method=what.method,
+                path=template(what.path),
+                status=status,
+                error="" if status else type(end).__name__,
+                request_id=request_id,
+                began=began[0],
+                seconds=time.monotonic() - began[1],
+                resent=resent,
+                operation=performing.get(),
+            )
+        )
 
     def _request(self, what: _Request) -> httpx.Request:
         """The request as it goes out, under an id of its own."""
@@ -448,10 +494,14 @@ async def connect(
     timeout: float,
     transport: httpx.AsyncBaseTransport | None = None,
     proxy: str | None = None,
+    observe: Callable[[Exchange], None] | None = None,
 ) -> AsyncIterator[Client]:
-    """A client that is logged in. `transport`: instead of the network. Raises: ApiError."""
+    """A client that is logged in. Raises: ApiError.
+
+    `transport`: instead of the network. `observe` is told of each request that has ended.
+    """
     transport = transport or _network(proxy, secure=base_url.startswith("https:"))
-    client = Client(transport, base_url, login, timeout)
+    client = Client(transport, base_url, login, timeout, observe)
     try:
         await client.log_in()
         yield client

@@ -15,6 +15,7 @@ from reconciler.cli.arguments import parser
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
 from reconciler.cli.output import tell
 from reconciler.cli.signals import Interrupted, forgiving, interruptible
+from reconciler.cli.telling import Teller
 
 if TYPE_CHECKING:
     import argparse
@@ -22,18 +23,28 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is returned. The only place that catches everything."""
+    """Run one command, and tell how it ended; the exit status is returned."""
     arguments = parser().parse_args(argv)
+    arguments.teller = Teller(arguments)
+    try:
+        code = _run(arguments)
+        arguments.teller.end(code)
+    finally:
+        _close_logging()
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run one command; the exit status is returned. The only place that catches everything."""
     try:
         with interruptible():
             _set_up_logging(arguments)
+            arguments.teller.open()
             return int(arguments.run(arguments))
     except Interrupted as end:
         return _interrupted(end, arguments)
     except Exception as error:  # noqa: BLE001 - the top: no traceback for users
         return _failed(error, arguments)
-    finally:
-        _close_logging()
 
 
 def run() -> NoReturn:

@@ -88,6 +88,7 @@ def reports(
     arguments: argparse.Namespace, build: Callable[[datetime], Report]
 ) -> Mapping[str, Callable[[], str]]:
     """The reports for people and for CI hosts, as `others` of `output`, if there are to be any."""
+    arguments.teller.report = build
     if not arguments.report:
         return {}
     from reconciler.render.html import html
@@ -125,9 +126,11 @@ def show_plan(plan: Plan, arguments: argparse.Namespace) -> None:
     for diagnostic in plan.diagnostics:
         print(text.diagnostic(diagnostic), file=sys.stderr)
     paint = paint_for(arguments)
+    unmanaged = getattr(arguments, "show_unmanaged", False)
+    fold = not (unmanaged or getattr(arguments, "show_all", False))
     if sys.stdout.isatty():
-        print(text.tree(plan, paint))
-    print(text.plan(plan, paint, unmanaged=getattr(arguments, "show_unmanaged", False)), end="")
+        print(text.tree(plan, paint, fold=fold))
+    print(text.plan(plan, paint, unmanaged=unmanaged, fold=fold), end="")
     sys.stdout.flush()
 
 

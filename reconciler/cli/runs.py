@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from reconciler.core.graph import Operation
+    from reconciler.core.outcome import Event
     from reconciler.core.plan import Plan
     from reconciler.workflow import Applied
 
@@ -44,6 +45,7 @@ def plan(arguments: argparse.Namespace) -> int:
             path, force = Path(arguments.out), arguments.force
             flow = workflow.plan_to_file(project, options, reporter.reading, path, force=force)
             plan = asyncio.run(flow)
+    arguments.teller.planned(plan)
 
     def show() -> None:
         show_plan(plan, arguments)
@@ -90,7 +92,11 @@ def _change(arguments: argparse.Namespace, flow: Flow) -> int:
             reporter.pause()
             return _approved(plan, arguments)
 
-        hooks = Hooks(approve, reporter.reading, reporter.event)
+        def emit(event: Event) -> None:
+            arguments.teller.event(event)
+            reporter.event(event)
+
+        hooks = Hooks(approve, reporter.reading, emit)
         applied = asyncio.run(flow(project, options, hooks))
     return _finish(applied, arguments)
 
@@ -114,6 +120,7 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
     from reconciler.render import jsondoc, report, text
 
     plan, outcome = applied.plan, applied.outcome
+    arguments.teller.planned(plan, outcome)
     results = outcome.results if outcome else ()
 
     def show() -> None:
@@ -163,6 +170,7 @@ def drift(arguments: argparse.Namespace) -> int:
     project, options = project_of(arguments)
     with reporting() as reporter:
         found = asyncio.run(workflow.drift(project, options, reporter.reading))
+    arguments.teller.drifted(found.state, found.changes)
 
     def show() -> None:
         for diagnostic in found.diagnostics:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from reconciler.core.graph import Action, Operation
+    from reconciler.core.state import State
     from reconciler.core.values import AccountId, Key
 
 Status = Literal["done", "failed", "skipped", "stale"]
@@ -38,13 +39,19 @@ Event = Started | Result
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an apply. `sent`: whether any write left; `signal`: what stopped it."""
+    """What became of an apply. `sent`: whether any write left; `signal`: what stopped it.
+
+    `unsaved`: why not all of it could be recorded, if so. `state`: after it, if it could be saved.
+    """
 
     results: tuple[Result, ...]
     sent: bool
     signal: int | None = None
+    unsaved: str = ""
+    state: State | None = None
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything was done."""
-        return self.signal is None and all(result.status == "done" for result in self.results)
+        """Whether everything was done, and recorded."""
+        done = all(result.status == "done" for result in self.results)
+        return done and self.signal is None and not self.unsaved

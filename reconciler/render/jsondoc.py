@@ -9,6 +9,7 @@ from reconciler import __version__
 from reconciler.core import diff
 from reconciler.core.danger import dangers
 from reconciler.core.graph import Action
+from reconciler.core.groups import groups
 from reconciler.core.masking import masked, open_side
 from reconciler.core.values import ABSENT, JsonObject, JsonValue, address, dotted
 from reconciler.render import safe
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reconciler.core.diff import FieldChange, Side
     from reconciler.core.drift import Accepted, Drift, Unmanaged
     from reconciler.core.graph import Operation
+    from reconciler.core.groups import Group
     from reconciler.core.outcome import Result
     from reconciler.core.plan import Change, Plan
     from reconciler.core.recovery import Unfinished
@@ -65,7 +67,12 @@ def plan(
         "no_op": plan.unchanged,
         "drift": sum(change.drift for change in plan.changes),
     }
+    document["effects"] = {
+        effect: {"accounts": found.accounts, "resellers": found.resellers}
+        for effect, found in plan.effects.items()
+    }
     document["changes"] = [_change(change) for change in plan.changes]
+    document["groups"] = [_group(group) for group in groups(plan.changes)]
     document["known"] = _known(plan.known)
     document["dangerous"] = [_danger(danger) for danger in dangers(plan)]
     document["intents"] = [_unfinished(unfinished) for unfinished in plan.unfinished]
@@ -253,6 +260,20 @@ def _change(change: Change) -> JsonObject:
         "drift": change.drift,
         "reason": change.reason,
         "fields": [_field(field) for field in change.fields],
+    }
+
+
+def _group(group: Group) -> JsonObject:
+    return {
+        "path": dotted(group.field.path),
+        "op": group.field.op,
+        "before": _side(group.field.before),
+        "after": _side(group.field.after),
+        "sensitive": group.field.sensitive,
+        "drift": group.field.drift,
+        "count": len(group.keys),
+        "resellers": {**group.resellers},
+        "addresses": [address(key) for key in group.keys],
     }
 
 

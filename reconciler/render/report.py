@@ -7,10 +7,11 @@ account into the tree of resellers.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from reconciler.core.danger import dangers
+from reconciler.core.groups import folded, groups, large
 from reconciler.core.values import ROOT, Diagnostic, Key, address, value_at
 from reconciler.render.safe import terminal
 from reconciler.render.text import (
@@ -19,7 +20,9 @@ from reconciler.render.text import (
     danger,
     diagnostic,
     drift_sums,
+    effects,
     failure,
+    group,
     known_line,
     leaf,
     outcome_sums,
@@ -34,7 +37,8 @@ if TYPE_CHECKING:
 
     from reconciler.core.drift import Drift
     from reconciler.core.outcome import Outcome, Result
-    from reconciler.core.plan import Change, Plan, Refusal
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.safety import Refusal
     from reconciler.core.state import State
 
 Verdict = Literal["unchanged", "known", "changed", "done", "failed", "skipped"]
@@ -63,13 +67,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An account that was looked at. `kinds`: the words that it can be found by; all texts are safe."""
+    """An account that was looked at. `kinds`: the words that it can be found by; all texts are safe.
+
+    `folded`: all that is to be told of it, the report's groups tell.
+    """
 
     node: Node
     verdict: Verdict
     words: str
     kinds: tuple[str, ...]
     lines: tuple[Line, ...]
+    folded: bool = False
 
     @property
     def label(self) -> str:
@@ -84,13 +92,15 @@ class Report:
     `headline`: the whole in one sentence. `digest`: of the plan, "" if there is nothing to apply.
     `unmanaged` and `known`: accounts that nobody manages, and drift that is known, a line each.
     `dangers` and `errors`: lines to be read first; `dangerous`: how many dangers there are of each
-    kind. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
+    kind. `effects`: whom it reaches, in one sentence. `groups`: what many accounts have in common, a
+    line each. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
     looked at too.
     """
 
     command: str
     made: datetime
     headline: str
+    effects: str = ""
     notes: tuple[str, ...] = ()
     digest: str = ""
     dangers: tuple[str, ...] = ()
@@ -100,6 +110,7 @@ class Report:
     unmanaged: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    groups: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
     nodes: Mapping[Key, Node] = field(default_factory=dict)
 
@@ -124,12 +135,19 @@ def of_plan(
         entries = [_planned(change, changed[change.key]) for change in plan.changes]
     else:
         entries = _outcomes(plan, outcome, changed)
+    told = large(groups(plan.changes))
+    left_out = folded(plan, told)
+    entries = [
+        replace(entry, folded=entry.node.key in left_out and entry.verdict in ("changed", "done"))
+        for entry in entries
+    ]
     found = dangers(plan)
     names = {change.key: change.name for change in plan.changes}
     return Report(
         command=command,
         made=made,
         headline=_headline(plan, command, outcome),
+        effects=effects(plan),
         notes=tuple(_notes(plan)),
         digest=plan.digest if plan.changes and not plan.refusals else "",
         dangers=tuple(danger(one, names) for one in found),
@@ -138,6 +156,7 @@ def of_plan(
         known=_known_lines(plan.known),
         errors=_errors(outcome.results) if outcome else (),
         diagnostics=plan.diagnostics,
+        groups=tuple(map(group, told)),
         entries=_sorted([*map(_unchanged, quiet.values()), *entries]),
         nodes=remembered | quiet | changed,
     )

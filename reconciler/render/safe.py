@@ -25,6 +25,9 @@ _HARMFUL = re.compile(
     "\u3164\ufeff\uffa0\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e0fff]|#(?=#\\w*\\[)"
 )
 
+_MARKUP = re.compile(r"[@<&\[\]`*~|\\]|:(?=//)")
+_TO_FULL_WIDTH = 0xFEE0
+
 
 def terminal(text: str) -> str:
     """`text` on one line of a terminal, with nothing in it that a terminal obeys."""
@@ -62,6 +65,14 @@ def markdown(text: str) -> str:
         return f"{fence}{text or ' '}{fence}"
     pad = " " if text[0] in "` " or text[-1] in "` " else ""
     return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def chat(text: str) -> str:
+    """`text` in a message of plain text, which some services take for markup all the same.
+
+    What begins a mention, a tag, a link or markup is put as its full-width twin, and looks alike.
+    """
+    return _MARKUP.sub(lambda match: chr(ord(match[0]) + _TO_FULL_WIDTH), terminal(text))
 
 
 def mermaid(text: str) -> str:

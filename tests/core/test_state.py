@@ -36,8 +36,9 @@ objects = st.dictionaries(st.text(), json_values, max_size=3)
 ids = st.from_regex(r"[A-Za-z0-9-]{1,64}", fullmatch=True).map(AccountId)
 keys = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)
 records = st.builds(
-    AccountRecord, ids, ids, st.booleans(), objects, objects, st.text(), st.text(), st.booleans()
-)
+    AccountRecord, ids, ids, st.booleans(), objects, objects, st.text(), st.text(), st.booleans(),
+    st.sampled_from([{}, {"max_delete": 0, "protect": ["money"]}]),
+)  # fmt: skip
 intents = st.builds(
     Intent, keys, ids, st.text(), st.none() | st.text(), st.integers(0, 2**40), st.text(), st.text()
 )

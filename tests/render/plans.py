@@ -12,13 +12,16 @@ from reconciler.core.graph import Action
 from reconciler.core.known import Known
 from reconciler.core.live import LiveAccount
 from reconciler.core.outcome import Outcome, Result
-from reconciler.core.plan import Change, Plan, Refusal
+from reconciler.core.plan import Change, Plan
+from reconciler.core.reach import Reached
+from reconciler.core.safety import Refusal
 from reconciler.core.state import AccountRecord, State
 from reconciler.core.values import ABSENT, AccountId, Diagnostic, Source
 from reconciler.render import report
 
 if TYPE_CHECKING:
     from reconciler.core.diff import Side
+    from reconciler.core.effects import Effect
     from reconciler.render.report import Report
 
 ROOT: Final = AccountId("r")
@@ -110,6 +113,21 @@ def applied(texts: Texts) -> Report:
     )
     plan = a_plan(*three(texts), texts=texts)
     return report.of_plan(plan, MADE, command="apply", outcome=Outcome(results, sent=True))
+
+
+def alike(texts: Texts, count: int = 12) -> Report:
+    """So many accounts under three resellers of which the same changes, and three with more to tell."""
+    changes = [
+        Change(
+            f"s{n:05}", AccountId(f"s{n:05}"), texts.name, "a", (Action.UPDATE,),
+            (FieldChange(("settings", "org", texts.path), "change", texts.value, texts.value),),
+            texts.detail, None, None, None, top=f"r{n % 3}",
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    effects: dict[Effect, Reached] = {"service": Reached(418, 3), "cosmetic": Reached(count, 3)}
+    plan = replace(a_plan(*three(texts), *changes, texts=texts, refused=1), effects=effects)
+    return report.of_plan(plan, MADE)
 
 
 def drifted(texts: Texts) -> Report:
