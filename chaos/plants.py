@@ -30,8 +30,8 @@ def state_before_answer() -> None:
     """State says what was asked for, not what was read back."""
     from reconciler.core import diff
 
-    def believed(declared: Any, record: Any, live: Any, state: Any) -> Any:
-        applied, observed, _ = original(declared, record, live, state)
+    def believed(declared: Any, *rest: Any) -> Any:
+        applied, observed, _ = original(declared, *rest)
         return {**applied, "settings": declared.settings}, observed, ()
 
     original = _replace(diff, "confirmed", believed)

@@ -223,7 +223,8 @@ def _entry(configuration: Configuration, text: str, wanted: Snooze) -> dict[str,
 
 
 def _path(project: Project, name: str) -> Path:
-    return project.directory.resolve() / name
+    """Where a file of the project really is: what is written must not take the place of a link."""
+    return (project.directory / name).resolve()
 
 
 def _read(project: Project, name: str) -> bytes:

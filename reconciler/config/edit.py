@@ -316,10 +316,10 @@ def _set(source: str, path: FieldPath, value: JsonValue, before: Sequence[JsonVa
         found = next((value for value in old if value is not ABSENT), ABSENT)
         return _replaced(text, *way[-1], value, found)
     node = way[-1][1]
-    if node.kind is yaml.ScalarEvent:
+    if node.kind is yaml.ScalarEvent and not node.style and node.value in ("", "~", "null"):
         return _replaced(text, *way[-1], _nested(rest, value))
     if node.kind is not yaml.MappingStartEvent:
-        raise NotEditable(f"{dotted(path[: len(way) - 1])} is no mapping there")
+        raise NotEditable(f"{dotted(path[: len(way) - 1])} is written as one value there")
     if node.flow:
         return _into_flow(text, node, rest, value)
     return _into_block(text, node, path[: len(way) - 1], rest, value)

@@ -171,29 +171,45 @@ def drifted(
     """
     changes = []
     for path, value in sorted({RESELLER: record.reseller, **applied_leaves(record)}.items()):
-        if declared is not None and _left_alone(declared, path):
-            continue
-        if declared is None and path[1:] in account.SERVER_WRITTEN:
-            continue
         found = value_at(live.block, path)
         if not present(found) and not (isinstance(found, dict) and value == {}):
             found = ABSENT
-        if _as_applied(path, value, found, state) or _as_declared(declared, path, found):
-            continue
-        if path == RESELLER and _left_reseller(declared, record) and found is False:
-            continue  # it left the YAML, which means demote
-        secret = "applied" if is_masked(value) else None
-        place: tuple[Source | None, str] = (None, "")
-        known = None
-        if declared is not None:
-            secret = declared.sensitive.get(path, secret)
-            known = covering(declared.known, path)
-            if value_at(declared.block, path) is not ABSENT:
-                place = declared.origin(path)
-        before = ABSENT if value is None else value
-        change = _change(path, before, found, secret, True, place)
-        changes.append(replace(change, known=known))
+        same_still = _as_applied(path, value, found, state) or _as_declared(declared, path, found)
+        if not same_still and not _may_differ(path, record, declared, state):
+            changes.append(_outside(path, value, found, declared))
     return tuple(changes)
+
+
+def _may_differ(
+    path: FieldPath, record: AccountRecord, declared: Declared | None, state: State
+) -> bool:
+    """Whether a field may be another than it was applied without anybody having changed it outside.
+
+    A rank may: if it left the YAML after `true`, or was taken by a run that was interrupted.
+    """
+    if path[1:] in account.SERVER_WRITTEN or (declared is not None and _left_alone(declared, path)):
+        return True
+    if path != RESELLER:
+        return False
+    owed = state.owed.get(record.id)
+    unsaid = declared is not None and "reseller" not in declared.block
+    left = record.applied.get("reseller") is True and unsaid
+    return left or (owed is not None and owed.reseller)
+
+
+def _outside(
+    path: FieldPath, applied: JsonValue, live: MaybeJson, declared: Declared | None
+) -> FieldChange:
+    """One leaf that was changed outside, with the place that declares it."""
+    before = ABSENT if applied is None else applied
+    secret = "applied" if is_masked(applied) else None
+    if declared is None:
+        return _change(path, before, live, secret, drift=True)
+    secret = declared.sensitive.get(path, secret)
+    said = value_at(declared.block, path) is not ABSENT
+    place = declared.origin(path) if said else (None, "")
+    change = _change(path, before, live, secret, True, place)
+    return replace(change, known=covering(declared.known, path))
 
 
 def _as_declared(declared: Declared | None, path: FieldPath, live: MaybeJson) -> bool:
@@ -202,12 +218,6 @@ def _as_declared(declared: Declared | None, path: FieldPath, live: MaybeJson) ->
     if wanted is ABSENT or wanted is None:
         return live is ABSENT
     return live is not ABSENT and same(path, wanted, live)
-
-
-def _left_reseller(declared: Declared | None, record: AccountRecord) -> bool:
-    """Whether `reseller: true` was ours, and left the YAML."""
-    said = declared is not None and "reseller" in declared.block
-    return record.applied.get("reseller") is True and not said
 
 
 def observed(record: AccountRecord, path: FieldPath, live: LiveAccount, state: State) -> bool:

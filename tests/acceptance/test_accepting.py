@@ -203,6 +203,20 @@ def test_an_account_of_a_row_is_changed_in_its_row(release: World, project: Proj
     assert "row at all.csv:3:1" in told.err
 
 
+def test_what_a_variable_holds_as_a_whole_is_left_alone(release: World, project: Project) -> None:
+    project.write(
+        "reconciler.yaml",
+        "version: 1\nvariables: {cid: {default: {external: {name: A, number: '1'}}}}\n"
+        "accounts:\n  a: {settings: {name: a, caller_id: '${var.cid}'}}\n",
+    )
+    project.settle()
+    release.patch("a", caller_id={"external": {"name": "B"}})
+    told = project.run("drift", "--accept", "accounts.a")
+    assert told.code == 1
+    assert "accounts.a: settings.caller_id.external.name: " in told.err
+    assert "as one value there. Its value comes from variable cid." in told.err
+
+
 def test_a_value_that_could_not_be_declared_is_not_written(shop: World, project: Project) -> None:
     record = shop.account("acme")
     record.document["language"] = 911  # as an older platform may have stored it
@@ -253,3 +267,26 @@ def test_a_wrong_snooze_is_refused(project: Project, arguments: list[str], told:
     assert ended.code == 1
     assert told in ended.err
     assert (project.directory / "reconciler.yaml").read_text() == PROJECT
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_file_that_is_a_link_stays_one(project: Project) -> None:
+    path = project.directory / "reconciler.yaml"
+    path.rename(project.directory / "real.yaml")
+    path.symlink_to("real.yaml")
+    arguments = ("--until", "2999-01-01", "--reason", "r")
+    assert project.run("drift", "--snooze", "accounts.acme.language", *arguments).code == 0
+    assert path.is_symlink()
+    assert "accept:" in (project.directory / "real.yaml").read_text()
+
+
+def test_drift_itself_writes_nothing_and_takes_no_lock(shop: World, project: Project) -> None:
+    shop.patch("acme", language="fr-fr")
+    before = {p: p.read_bytes() for p in project.directory.rglob("*") if p.is_file()}
+    shop.log.clear()
+    for options in ((), ("--unmanaged",), ("--since-state",), ("--target", "accounts.acme")):
+        assert project.run("drift", *options).code == 2
+    assert shop.writes == []
+    assert {p: p.read_bytes() for p in project.directory.rglob("*") if p.is_file()} == before
+    assert project.run("drift", "--accept", "accounts.acme").code == 0
+    assert shop.writes == []

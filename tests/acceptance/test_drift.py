@@ -172,6 +172,28 @@ def test_drift_tells_when_as_far_as_the_platform_does(world: World, project: Pro
     assert f"revision {record['etag'][:8]}, applied {record['updated_at']}; now" in told
 
 
+def test_a_rank_that_left_the_yaml_and_was_taken_outside_is_no_drift(
+    world: World, project: Project
+) -> None:
+    project.declare({"acme": {"reseller": True}})
+    project.settle()
+    world.call("DELETE", f"/accounts/{world.account('acme').id}/reseller")
+    assert project.run("drift").code == 2
+    project.declare({"acme": {}})
+    assert project.run("drift").code == 0
+    project.settle()
+
+
+def test_an_account_that_left_the_yaml_and_the_platform_is_no_drift(
+    world: World, project: Project
+) -> None:
+    two_applied(project)
+    world.call("DELETE", f"/accounts/{world.account('acme').id}")
+    project.declare({"other": {}})
+    assert project.run("drift").code == 0
+    project.settle()
+
+
 # --- known drift -------------------------------------------------------------------------------
 
 
@@ -193,11 +215,15 @@ def test_known_drift_is_shown_apart_and_left_alone(world: World, project: Projec
     planned = project.plan()
     assert planned.code == 0
     assert "Known drift, left alone:" in planned.out
+    (told,) = project.plan("--format", "json").json["known"]
+    assert (told["path"], told["before"], told["after"]) == ("settings.language", "fr-fr", "en-us")
+    serial = project.state()["serial"]
     for _ in range(2):
         world.log.clear()
         assert project.apply().code == 0
         assert world.writes == []
         assert project.run("drift").code == 0
+    assert project.state()["serial"] == serial + 1  # what was seen live, once
     (known,) = project.run("drift", "--format", "json").json["known"]
     assert (known["path"], known["before"], known["after"], known["reason"], known["until"]) == (
         "settings.language", "en-us", "fr-fr", "a test of theirs", "2999-12-31",

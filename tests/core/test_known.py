@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.configuration import Configuration, Declared, Lifecycle, Settings
@@ -28,6 +28,7 @@ def declaring(*keys: str, entries: tuple[Known, ...]) -> Configuration:
     return Configuration(Settings(known=entries), accounts)
 
 
+@settings(deadline=None)
 @given(st.dates(date(2000, 1, 1), date(2100, 1, 1)), st.integers(-5, 5))
 def test_it_holds_until_the_end_of_its_day_and_then_tells_so(until: date, days: int) -> None:
     entry = an_entry(until=f"{until}")
