@@ -20,7 +20,7 @@ def hurried() -> Iterator[None]:
     async def doze(delay: float, *rest: Any) -> Any:
         return await sleep(delay / _FASTER, *rest)
 
-    asyncio.sleep = doze  # type: ignore[assignment]
+    asyncio.sleep = doze  # type: ignore[assignment] # asyncio's is overloaded
     try:
         yield
     finally:

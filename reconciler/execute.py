@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from reconciler.api.client import Client
     from reconciler.backends.backend import StateWriter
-    from reconciler.core.plan import Plan
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.state import State
 
 
 _LOOK: Final = 0.5
@@ -51,23 +52,23 @@ async def execute(
 ) -> Outcome:
     """Do what the plan says and record what came of it. The lock is held.
 
-    Raises: Unwritable. Whatever the platform answers is in the outcome instead.
+    Raises: Unwritable, if nothing was begun. Whatever comes later is in the outcome instead.
     """
     recorder = Recorder(writer, plan.state)
     performer = Performer(plan, client, recorder, run)
     results = list(_record_silently(plan, recorder))
+    await recorder.durable()
     with _signals() as stop:
         try:
-            await recorder.durable()
             walked = await _walk(plan, performer, stop, pace, emit)
-            corrected = {} if stop.signal else await _reviewed(performer, walked, stop)
+            whole = stop.signal is None and not recorder.failure()
+            corrected = await _reviewed(performer, walked, stop) if whole else {}
             for result in corrected.values():
                 _tell(emit, result)
             results += [corrected.get(result.n, result) for result in walked]
         finally:
-            await recorder.idle()
-            writer.save(recorder.state())
-    return Outcome(tuple(results), performer.writes.sent, stop.signal)
+            await recorder.close()
+    return Outcome(tuple(results), performer.writes.sent, stop.signal, recorder.failure())
 
 
 async def _reviewed(
@@ -101,18 +102,23 @@ def _record_silently(plan: Plan, recorder: Recorder) -> Iterator[Result]:
                     reason = plan.stale[change.key]
                     yield Result(None, change.key, action, "stale", change.id, reason)
             continue
-        if change.moved_from is not None and change.record is not None:
-            recorder.add(
-                Entry("forget", change.moved_from), Entry("record", change.key, change.record)
-            )
-        if Action.FORGET in change.actions:
-            recorder.add(Entry("forget", change.key))
-            yield Result(None, change.key, Action.FORGET, "done", change.id)
-        elif change.live is not None and change.declared is not None:
-            record, _ = confirm(change, change.record, change.live, plan.state)
-            recorder.add(Entry("record", change.key, record))
-            if Action.ADOPT in change.actions:
-                yield Result(None, change.key, Action.ADOPT, "done", change.id)
+        recorder.add(*_learned(change, plan.state))
+        for action in (Action.ADOPT, Action.FORGET):
+            if action in change.actions:
+                yield Result(None, change.key, action, "done", change.id)
+
+
+def _learned(change: Change, state: State) -> Iterator[Entry]:
+    """What state learns of an account before anything is done to it."""
+    if change.moved_from is not None:
+        yield Entry("forget", change.moved_from)
+        if change.record is not None:
+            yield Entry("record", change.key, change.record)
+    if Action.FORGET in change.actions:
+        yield Entry("forget", change.key)
+    elif change.live is not None and change.declared is not None:
+        record, _ = confirm(change, change.record, change.live, state)
+        yield Entry("record", change.key, record)
 
 
 class _Stop:
@@ -172,8 +178,9 @@ async def _walk(
     """Perform the operations, each when its time has come."""
     walk = Walk(plan.operations)
     results: dict[int, Result] = {}
+    recorder = performer.writes.recorder
     try:
-        while True:
+        while not recorder.failure():
             while stop.may_begin(pace) and (ready := walk.ready()):
                 _tell(emit, Started(ready))
                 stop.running[asyncio.create_task(performer.perform(ready))] = ready
@@ -182,7 +189,6 @@ async def _walk(
             ended, _ = await asyncio.wait(
                 stop.running, timeout=_LOOK, return_when=asyncio.FIRST_COMPLETED
             )
-            performer.writes.recorder.check()
             for task in ended:
                 for n, result in _ended(walk, stop.running.pop(task), task.result()):
                     results[n] = result
@@ -191,7 +197,11 @@ async def _walk(
     finally:  # whatever ended the walk, nothing goes on behind it
         for task in stop.running:
             task.cancel()
-        await asyncio.gather(*stop.running, return_exceptions=True)
+        cut = await asyncio.gather(*stop.running, return_exceptions=True)
+    for operation, broken_off in zip(stop.running.values(), cut, strict=True):
+        if isinstance(broken_off, Result):
+            results[operation.n] = broken_off
+            _tell(emit, broken_off)
     for operation in plan.operations:
         results.setdefault(operation.n, _skipped(operation, "the run was stopped before"))
     return [results[operation.n] for operation in plan.operations]

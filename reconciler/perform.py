@@ -18,6 +18,7 @@ import orjson
 from reconciler.api.errors import ApiError, Refused, Unclear
 from reconciler.api.refresh import parent_of
 from reconciler.api.search import Doubtful
+from reconciler.backends.backend import Unwritable
 from reconciler.core import diff
 from reconciler.core.diff import ENABLED, PARENT, RESELLER
 from reconciler.core.graph import Action, Operation
@@ -57,7 +58,7 @@ class Performer:
         self.last = {operation.key: operation.n for operation in plan.operations}
 
     async def perform(self, operation: Operation) -> Result:
-        """Do one operation. Raises: Unwritable; all else is in the result."""
+        """Do one operation. Whatever comes of it is in the result."""
         status: Status = "done"
         error = ""
         try:
@@ -69,6 +70,8 @@ class Performer:
             self.writes.requests[operation.n] = failed.request_id
         except (Failed, Doubtful) as failed:
             status, error = "failed", str(failed)
+        except Unwritable:  # why is told once, for the run
+            status, error = "failed", "what became of it could not be recorded"
         except asyncio.CancelledError:
             status = "failed"
             error = "stopped while it was under way; the next apply finds out what became of it"

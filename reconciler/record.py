@@ -6,14 +6,19 @@ State is told what was read back, never what was asked for. Source: docs/state.m
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from reconciler.backends.backend import Unwritable
 from reconciler.core import diff
+from reconciler.core.limits import limits_json
 from reconciler.core.state import AccountRecord, Entry, State, fold
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from reconciler.backends.backend import StateWriter
     from reconciler.core.live import LiveAccount
     from reconciler.core.plan import Change
@@ -29,6 +34,7 @@ class Recorder:
         self._base = base
         self._waiting: list[Entry] = []
         self._writing = asyncio.Lock()
+        self._failure: Unwritable | None = None
 
     def add(self, *entries: Entry) -> None:
         """Keep `entries`; they become durable with the next that must be."""
@@ -45,20 +51,37 @@ class Recorder:
             batch, self._waiting = self._waiting, []
             if batch:
                 self.entries += batch
-                await asyncio.to_thread(self._writer.journal, self._base, batch)
+                with self._noted():
+                    await asyncio.to_thread(self._writer.journal, self._base, batch)
 
-    async def idle(self) -> None:
-        """Wait for a write that goes on although who asked for it was stopped."""
+    async def close(self) -> None:
+        """Save all of it, when what is being written is; not if nothing more may be written."""
         async with self._writing:
-            return
+            if not self.failure():
+                with suppress(Unwritable), self._noted():
+                    self._writer.save(fold(self._base, [*self.entries, *self._waiting]))
 
     def check(self) -> None:
-        """Make sure that this run may still change anything. Raises: Lost."""
-        self._writer.check()
+        """Make sure that this run may still change anything. Raises: Unwritable."""
+        with self._noted():
+            self._writer.check()
 
-    def state(self) -> State:
-        """The state after all that was kept."""
-        return fold(self._base, [*self.entries, *self._waiting])
+    def failure(self) -> str:
+        """Why nothing more can be recorded, and so nothing more may be changed; "" if it can."""
+        with suppress(Unwritable):
+            self.check()
+        return "" if self._failure is None else str(self._failure)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Once state was not written, it is not tried again: the first reason is the one to tell."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            yield
+        except Unwritable as error:
+            self._failure = error
+            raise
 
 
 def confirm(
@@ -67,16 +90,19 @@ def confirm(
     """The record of an account as it was read, and the declared leaves that are not so."""
     if change.declared is None:
         raise AssertionError("only a declared account is confirmed")
-    applied, observed, missed = diff.confirmed(change.declared, record, live, state)
+    held = {field.path for field in change.known}
+    applied, observed, missed = diff.confirmed(change.declared, record, live, state, held)
+    parent = live.parent_id or (record.parent_id if record else live.id)
     fresh = AccountRecord(
         id=live.id,
-        parent_id=live.parent_id or (record.parent_id if record else live.id),
+        parent_id=record.parent_id if record and diff.PARENT in held else parent,
         reseller=live.reseller,
         applied=applied,
         observed=observed,
         etag=live.revision,
         updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
         prevent_destroy=change.declared.lifecycle.prevent_destroy,
+        safety=limits_json(change.declared.limits),
     )
     if record is not None and fresh == replace(
         record, updated_at=fresh.updated_at, etag=fresh.etag

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from reconciler import __version__
+from reconciler import __version__, policy
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.errors import ApiError
 from reconciler.api.refresh import list_again, read_more, refresh
@@ -26,18 +26,21 @@ from reconciler.backends.backend import open_backend
 from reconciler.config import planfile
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
 from reconciler.config.write import rewritten
-from reconciler.core import diff, revive
-from reconciler.core.configuration import Configuration, Declared, Invalid, Limits, Removed
+from reconciler.core import revive
+from reconciler.core.configuration import Configuration, Declared, Invalid, Removed
 from reconciler.core.digest import difference
+from reconciler.core.drift import Drift, find, strangers, with_unmanaged
+from reconciler.core.known import in_force
+from reconciler.core.limits import ended
 from reconciler.core.live import remembered
-from reconciler.core.plan import Change, Plan, Refusal, compute, lacking, touched, unread
+from reconciler.core.plan import Plan, compute, touched, unread
 from reconciler.core.recovery import candidates, first_record, settle
+from reconciler.core.safety import Refusal, Terms, lacking
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
 from reconciler.core.validate import validate
 from reconciler.core.values import (
-    ROOT,
     AccountId,
     Diagnostic,
     JsonValue,
@@ -45,7 +48,6 @@ from reconciler.core.values import (
     Source,
     account_id,
     address,
-    value_at,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ class Options:
     """What the command line says. `allow`: limits raised for this run, by name.
 
     `refresh`: read the accounts, not only state. `reviewed`: the digest of the one plan that may be
-    applied, if any other must not. `max_age`: seconds that a saved plan may be old.
+    applied, if any other must not. `max_age`: seconds that a saved plan may be old. Of a search for
+    drift: `unmanaged` accounts, too; `since_state`: only what state has not seen live.
     """
 
     variables: Mapping[str, JsonValue] = field(default_factory=dict, repr=False)
@@ -81,6 +84,8 @@ class Options:
     refresh: bool = True
     reviewed: str = ""
     max_age: float = 86400.0
+    unmanaged: bool = False
+    since_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +109,6 @@ class Applied:
     outcome: Outcome | None
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """What was changed outside since the last apply: accounts by key, `fields` in each.
-
-    `unchanged`: the other accounts that were looked at.
-    """
-
-    state: State
-    changes: tuple[Change, ...]
-    unchanged: tuple[Key, ...]
-
-
 class Unknown(Exception):
     """Something was asked for by a name or id that nothing has."""
 
@@ -126,14 +119,17 @@ def check(project: Project, options: Options) -> Configuration:
         _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
     zones = frozenset(zoneinfo.available_timezones())
-    diagnostics = folded([*diagnostics, *validate(configuration, zones)])
+    over = ended(configuration.limits(), datetime.now(UTC).date())
+    rules = policy.problems(configuration.settings.policy)
+    diagnostics = folded([*diagnostics, *rules, *validate(configuration, zones), *over])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise Invalid(diagnostics)
     unknown = options.targets - configuration.accounts.keys() - configuration.removed.keys()
     if unknown:
         named = ", ".join(address(key) for key in sorted(unknown))
         raise Unknown(f"{named}: not declared. --target takes accounts.KEY.")
-    return replace(configuration, warnings=tuple(diagnostics))
+    configuration = replace(configuration, warnings=tuple(diagnostics))
+    return in_force(configuration, datetime.now(UTC).date())
 
 
 def resolve(project: Project, options: Options, key: Key) -> tuple[Configuration, Declared]:
@@ -264,7 +260,15 @@ async def _apply(
             writer.journal(made.state, [])  # find out that it can be written, before all is sent
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
-    return Applied(made, outcome)
+    return _applied(made, outcome)
+
+
+def _applied(plan: Plan, outcome: Outcome) -> Applied:
+    """What came of it; that state was not written is a diagnostic of the whole."""
+    if outcome.unsaved:
+        unsaved = Diagnostic("error", "Not all was recorded in state", outcome.unsaved)
+        plan = replace(plan, diagnostics=(*plan.diagnostics, unsaved))
+    return Applied(plan, outcome)
 
 
 def _as_reviewed(made: Plan, reviewed: str, configuration: Configuration) -> Plan:
@@ -301,11 +305,14 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
             if stored is None:
                 state = _first_state(project, live.root)
             made = revive.revived(saved, state, live, configuration)
+            made = policy.check(made, project.settings.policy)
+            if made.refusals:
+                return Applied(made, None)
             if state is not stored:
                 writer.save(state)
             pace = Pace(project.settings.concurrency, options.fail_fast)
             outcome = await execute(made, client, writer, run=run, pace=pace, emit=hooks.emit)
-    return Applied(made, outcome)
+    return _applied(made, outcome)
 
 
 def read_plan(path: Path, environment: Mapping[str, str]) -> SavedPlan:
@@ -323,39 +330,16 @@ async def drift(project: Project, options: Options, progress: Progress) -> Drift
     """
     configuration = check(project, options)
     state = _read(project)
+    targets = options.targets
+    others: list[AccountId] = []
     async with connected(project) as client:
         live = await _look(project, configuration, state, client, progress)
-    keys = sorted(options.targets & state.accounts.keys() if options.targets else state.accounts)
-    changes = {key: _drifted(key, configuration, state, live) for key in keys}
-    found = tuple(change for change in changes.values() if change is not None)
-    return Drift(state, found, tuple(key for key in keys if changes[key] is None))
-
-
-def _drifted(key: Key, configuration: Configuration, state: State, live: Live) -> Change | None:
-    """How an account differs from what was applied; None if it does not."""
-    record = state.accounts[key]
-    declared = configuration.accounts.get(key)
-    now = live.accounts.get(record.id)
-    fields = diff.drifted(record, declared, now, state) if now else ()
-    if now is not None and now.parent_id != record.parent_id:
-        names = {other.id: name for name, other in state.accounts.items()} | {live.root: ROOT}
-        before, after = (names.get(i or record.id, i) for i in (record.parent_id, now.parent_id))
-        fields = (diff.FieldChange(diff.PARENT, "change", before, after, drift=True), *fields)
-    if now is not None and not fields:
-        return None
-    return Change(
-        key=key,
-        id=record.id,
-        name=now.name if now else str(value_at(record.applied, ("settings", "name"))),
-        parent=declared.parent if declared else record.parent_id,
-        actions=(),
-        fields=fields,
-        reason="it was changed outside" if now else "it was deleted outside",
-        declared=declared,
-        record=record,
-        live=now,
-        drift=True,
-    )
+        if options.unmanaged:
+            others = strangers(configuration, state, live, targets)
+            live = await read_more(client, live, others, project.settings.concurrency, progress)
+    keys = targets & state.accounts.keys() if targets else state.accounts.keys()
+    found = find(configuration, state, live, keys, since_state=options.since_state)
+    return with_unmanaged(found, others, live)
 
 
 async def import_account(project: Project, key: Key, text: str, options: Options) -> State:
@@ -557,16 +541,10 @@ async def _may_promote(client: Client) -> bool | None:
 
 
 def _compute(configuration: Configuration, state: State, live: Live, options: Options) -> Plan:
-    """The plan, under the limits of the project as far as this run does not raise them."""
-    allow = options.allow
-    limits = configuration.settings.limits
-    raised = Limits(
-        max_delete=allow.get("delete", limits.max_delete),
-        max_demote=allow.get("demote", limits.max_demote),
-        max_update_percent=allow.get("update", limits.max_update_percent),
-        reparent="reparent" in allow,
-    )
-    return compute(configuration, state, live, raised, options.targets)
+    """The plan, under the limits of the YAML as far as this run does not raise them, and its rules."""
+    terms = Terms(datetime.now(UTC).date(), options.allow)
+    made = compute(configuration, state, live, terms, options.targets)
+    return policy.check(made, configuration.settings.policy)
 
 
 @asynccontextmanager

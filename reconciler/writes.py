@@ -88,9 +88,9 @@ class Writes:
         secretive = body is not None or content != operation.body
         if operation.action is Action.MOVE:
             content = {"data": {"to": self.target(operation)}}
-        self.sent = True
         for attempt in range(1, TRIES + 1):
             self.recorder.check()
+            self.sent = True
             try:
                 answer = await self.client.send(
                     operation.method,

@@ -15,12 +15,17 @@ from reconciler.config.project import open_project
 from reconciler.core import account
 from reconciler.core.account import Account
 from reconciler.core.shapes import (
+    AccountSafetyShape,
     AccountsFromShape,
     AccountShape,
     ApiShape,
+    DriftShape,
+    ExceptionShape,
     IncludedShape,
+    KnownShape,
     LifecycleShape,
     MovedShape,
+    PolicyShape,
     ProjectShape,
     RemovedShape,
     SafetyShape,
@@ -120,11 +125,16 @@ SHAPES: Final[dict[str, type[BaseModel]]] = {
     "key of `reconciler.yaml`": ProjectShape,
     "key of `api`": ApiShape,
     "key of `safety`": SafetyShape,
+    "key of an account's `safety`": AccountSafetyShape,
+    "key of `exceptions`": ExceptionShape,
+    "key of `drift`": DriftShape,
+    "key of `accept`": KnownShape,
     "key of a variable": VariableShape,
     "key of a block": AccountShape,
     "key of `lifecycle`": LifecycleShape,
     "key of `accounts_from`": AccountsFromShape,
     "key of `moved`": MovedShape,
+    "key of `policy`": PolicyShape,
     "key of `removed`": RemovedShape,
 }
 """What the first cell of a table's head in configuration.md is, and the shape that it explains."""

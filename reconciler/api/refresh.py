@@ -146,6 +146,7 @@ def account(current: AccountId, answer: Answer, parent: AccountId | None) -> Liv
         reseller=document.get("is_reseller") is True,
         revision=answer.revision,
         created=created,
+        request_id=answer.request_id,
     )
 
 

@@ -89,6 +89,12 @@ class Unwritable(Exception):
 class Lost(Unwritable):
     """The lock was lost: another run took over, and this one has not written since."""
 
+    @classmethod
+    def to(cls, holder: Holder | None) -> Lost:
+        """The lock was lost to that run; None: to somebody who took it away, and let go of it."""
+        how = f"it was taken over by {holder}" if holder else "it was taken away"
+        return cls(f"The lock was lost: {how}. Nothing was written since.")
+
 
 class StateReader(Protocol):
     """Reads state; needs no lock."""

@@ -334,7 +334,7 @@ class _Lock:
             except Unusable as error:
                 raise Unwritable(f"{error}.") from error
             if (found.fence, found.holder and found.holder.run) != (self.fence, self.run):
-                raise Lost(_taken(found.holder))
+                raise Lost.to(found.holder)
             yield
 
     def beat(self) -> bool:
@@ -570,11 +570,6 @@ def _keep_as(path: Path, name: Path) -> None:
     """Give a file a second name. Raises: OSError."""
     name.unlink(missing_ok=True)
     os.link(path, name, follow_symlinks=False)
-
-
-def _taken(holder: Holder | None) -> str:
-    how = f"it was taken over by {holder}" if holder else "it was taken away"
-    return f"The lock was lost: {how}. Nothing was written since."
 
 
 def _is_torn(line: bytes) -> bool:

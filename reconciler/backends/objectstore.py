@@ -196,7 +196,7 @@ class _Held:
                     self.fence,
                 )
                 if not mine or there is None:
-                    raise _lost(found.holder)
+                    raise Lost.to(found.holder)
                 self._version = there  # written by this run, which did not learn of it
             self.lock, self._version = lock, version
 
@@ -236,7 +236,7 @@ class _Held:
 
     def _seen(self, records: list[Record]) -> list[Record]:
         if any(record.fence > self.fence for record in records):
-            raise _lost(self.place.lock()[0].holder)
+            raise Lost.to(self.place.lock()[0].holder)
         self._unsaved = self._unsaved or any(record.kind != "sealed" for record in records)
         self._removable += [record.number for record in records if record.kind == "entries"]
         self._next = max([self._next, *(record.number + 1 for record in records)])
@@ -272,7 +272,7 @@ class _Held:
             if mine or (sealing and found.fence < self.fence):
                 self._next += 1
                 return
-        raise _lost(self.place.lock()[0].holder)
+        raise Lost.to(self.place.lock()[0].holder)
 
     def record(self, base: State, entries: Sequence[Entry]) -> None:
         """Add entries to the log. Raises: Lost, Unavailable."""
@@ -414,11 +414,6 @@ class ObjectStoreWriter:
         self._version = there.version if there else None
         self._before = (digest_of(there.body),) if there else ()
         return there
-
-
-def _lost(holder: Holder | None) -> Lost:
-    by = f" by {holder}" if holder else ""
-    return Lost(f"The lock was lost: it was taken over{by}. Nothing was written since.")
 
 
 def _with_sign_of_life(lock: Lock) -> Lock:

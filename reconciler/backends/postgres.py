@@ -185,7 +185,7 @@ class _Lock:
             send(connection)
             held = self.tables.hold(connection, self._me.run, self._fence)
             if held is None:
-                raise Lost(_taken(self.tables.holder(connection)))
+                raise Lost.to(self.tables.holder(connection))
             written, noted = held
             if written == write:
                 raise _Done
@@ -329,8 +329,3 @@ class PostgresWriter:
             known = self.read()
             if known is not None:
                 self.save(known)
-
-
-def _taken(holder: Holder | None) -> str:
-    how = f"it was taken over by {holder}" if holder else "it was taken away"
-    return f"The lock was lost: {how}. Nothing was written since."

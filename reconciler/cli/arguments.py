@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler import __version__
 from reconciler.cli import files, rehearsal, runs, state
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     _Add = Callable[..., "_Parser"]
+
+_PROJECT: Final = "the project's directory"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,6 +34,7 @@ def parser() -> _Parser:
         epilog="Exit: 0 done, 1 failed, 2 changes or drift, 3 refused, 4 locked, 5 partly applied.",
     )
     parser.add_argument("--version", action="version", version=f"reconciler {__version__}")
+    parser.add_argument("-C", "--chdir", default=".", metavar="DIR", help=_PROJECT)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = _common()
 
@@ -70,19 +73,24 @@ def _add_about_files(add: _Add) -> None:
     show.add_argument(
         "--resolved", metavar="KEY", help="the account as declared, and where each value is from"
     )
-    add("schema", files.schema, "print the JSON Schema of the files, for editors")
+    schema = add("schema", files.schema, "print the JSON Schema of the files, for editors")
+    schema.add_argument(
+        "--plan", action="store_true", help="of what plan, apply, drift and validate write as JSON"
+    )
 
 
 def _add_about_platform(add: _Add) -> None:
     reported = _common(reports=(".json", ".md", ".html", ".xml"))
     targeted, changing = _targeted(), _changing()
-    _add_plan(add("plan", runs.plan, "show what apply would change", targeted, common=reported))
+    shown = _shown()
+    plan = ("plan", runs.plan, "show what apply would change", targeted, shown)
+    _add_plan(add(*plan, common=reported))
     apply = ("apply", runs.apply, "plan, ask, and change what differs")
-    _add_apply(add(*apply, targeted, changing, common=reported))
+    _add_apply(add(*apply, targeted, shown, changing, common=reported))
     destroy = ("destroy", runs.destroy, "delete all accounts under management")
     add(*destroy, targeted, changing, common=reported)
     drift = ("drift", runs.drift, "show what was changed behind Git's back; exit 2 if anything was")
-    add(*drift, targeted, common=reported)
+    _add_drift(add(*drift, targeted, common=reported))
     imports = add("import", runs.import_, "take an existing account under management", _locking())
     imports.add_argument("key", metavar="KEY")
     imports.add_argument("id", metavar="ID")
@@ -118,6 +126,34 @@ def _add_plan(plan: _Parser) -> None:
         default=True,
         help="read all accounts; --no-refresh: only those that something is done to",
     )
+
+
+def _add_drift(drift: _Parser) -> None:
+    drift.add_argument(
+        "--unmanaged", action="store_true", help="also accounts that nobody declared or manages"
+    )
+    drift.add_argument(
+        "--since-state",
+        action="store_true",
+        help="only what was changed since state last heard of the account",
+    )
+    ways = drift.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="ADDR",
+        help="write what is live of an account, or of accounts.KEY.settings.FIELD, into the YAML",
+    )
+    ways.add_argument(
+        "--snooze",
+        action="append",
+        default=[],
+        metavar="ADDR.PATH",
+        help="write into reconciler.yaml that drift of this field is known; with --until, --reason",
+    )
+    drift.add_argument("--until", metavar="DATE", help="the last day of it, in UTC: 2026-12-31")
+    drift.add_argument("--reason", metavar="TEXT", help="why it may stay so")
 
 
 def _add_apply(apply: _Parser) -> None:
@@ -185,7 +221,8 @@ def _common(
     common = _Parser(add_help=False)
     common.set_defaults(reports=reports)
     group = common.add_argument_group("common options")
-    group.add_argument("-C", "--chdir", default=".", metavar="DIR", help="the project's directory")
+    # Left out behind the command, what stands before it counts.
+    group.add_argument("-C", "--chdir", default=argparse.SUPPRESS, metavar="DIR", help=_PROJECT)
     group.add_argument(
         "--var", action="append", default=[], metavar="NAME=VALUE", help="the value of a variable"
     )
@@ -229,9 +266,17 @@ def _targeted() -> _Parser:
         action="append",
         default=[],
         metavar="LIMITS",
-        help="delete=2,demote=1,update=100%%,reparent",
+        help="delete=2,demote=1,update=100%%,protect=service,reparent",
     )
     return targeted
+
+
+def _shown() -> _Parser:
+    shown = _Parser(add_help=False)
+    shown.add_argument(
+        "--show-all", action="store_true", help="list each account, also where many change alike"
+    )
+    return shown
 
 
 def _locking() -> _Parser:

@@ -148,10 +148,11 @@ def init(arguments: argparse.Namespace) -> int:
 
 
 def schema(arguments: argparse.Namespace) -> int:
-    """Print the JSON Schema of the files."""
+    """Print the JSON Schema of the files, or of the JSON about plans."""
     from reconciler.config.schema import file_schema
+    from reconciler.render.schema import plan_schema
 
-    document = file_schema()
+    document = plan_schema() if arguments.plan else file_schema()
     output(arguments, lambda: document, lambda: print_json(document))
     return Exit.DONE
 

@@ -39,6 +39,8 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
         refresh=getattr(arguments, "refresh", True),
         reviewed=_reviewed(getattr(arguments, "plan_digest", None)),
         max_age=seconds(getattr(arguments, "max_age", "24h")),
+        unmanaged=getattr(arguments, "unmanaged", False),
+        since_state=getattr(arguments, "since_state", False),
     )
     project = open_project(Path(arguments.chdir), dict(os.environ))
     if arguments.parallelism:
@@ -70,16 +72,22 @@ def _reviewed(text: str | None) -> str:
 
 
 def _allowed(texts: Sequence[str]) -> Mapping[str, int]:
-    """`delete=2,demote=1,update=100%` and `reparent`."""
+    """`delete=2,demote=1,update=100%`, `protect=emergency` and `reparent`."""
+    from reconciler.core.effects import EFFECTS
+
     allowed: dict[str, int] = {}
     for part in (part for text in texts for part in text.split(",")):
         name, _, number = part.partition("=")
         if part == "reparent":
             allowed[part] = 1
+        elif name == "protect" and number in EFFECTS:
+            allowed[f"protect.{number}"] = 1
         elif name in ("delete", "demote", "update") and number.removesuffix("%").isdigit():
             allowed[name] = int(number.removesuffix("%"))
         else:
-            raise Problem(f"--allow takes delete=N, demote=N, update=N% and reparent, not {part!r}")
+            classes = "|".join(EFFECTS)
+            known = f"delete=N, demote=N, update=N%, protect={classes} and reparent"
+            raise Problem(f"--allow takes {known}, not {part!r}")
     return allowed
 
 

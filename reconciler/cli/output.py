@@ -125,9 +125,11 @@ def show_plan(plan: Plan, arguments: argparse.Namespace) -> None:
     for diagnostic in plan.diagnostics:
         print(text.diagnostic(diagnostic), file=sys.stderr)
     paint = paint_for(arguments)
+    unmanaged = getattr(arguments, "show_unmanaged", False)
+    fold = not (unmanaged or getattr(arguments, "show_all", False))
     if sys.stdout.isatty():
-        print(text.tree(plan, paint))
-    print(text.plan(plan, paint, unmanaged=getattr(arguments, "show_unmanaged", False)), end="")
+        print(text.tree(plan, paint, fold=fold))
+    print(text.plan(plan, paint, unmanaged=unmanaged, fold=fold), end="")
     sys.stdout.flush()
 
 

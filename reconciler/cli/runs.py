@@ -152,21 +152,60 @@ def _finish(applied: Applied, arguments: argparse.Namespace) -> int:
 
 
 def drift(arguments: argparse.Namespace) -> int:
-    """Show what was changed outside."""
+    """Show what was changed outside, or take it as it is."""
+    if arguments.snooze or arguments.until or arguments.reason:
+        return _snooze(arguments)
+    if arguments.accept:
+        return _accept(arguments)
     from reconciler import workflow
     from reconciler.render import jsondoc, report, text
 
     project, options = project_of(arguments)
     with reporting() as reporter:
-        drift = asyncio.run(workflow.drift(project, options, reporter.reading))
-    state, changes, unchanged = drift.state, drift.changes, drift.unchanged
+        found = asyncio.run(workflow.drift(project, options, reporter.reading))
+
+    def show() -> None:
+        for diagnostic in found.diagnostics:
+            print(text.diagnostic(diagnostic), file=sys.stderr)
+        print(text.drift(found, paint_for(arguments)), end="")
+
+    others = reports(arguments, lambda made: report.of_drift(found, made))
+    output(arguments, lambda: jsondoc.drift(found), show, others)
+    return Exit.CHANGES if found.found else Exit.DONE
+
+
+def _accept(arguments: argparse.Namespace) -> int:
+    """Write what is live into the YAML."""
+    from reconciler.accept import accept
+    from reconciler.render import jsondoc, text
+
+    project, options = project_of(arguments)
+    with reporting() as reporter:
+        accepted = asyncio.run(accept(project, options, arguments.accept, reporter.reading))
     output(
         arguments,
-        lambda: jsondoc.drift(state, changes, len(unchanged)),
-        lambda: print(text.drift(changes, len(unchanged), paint_for(arguments)), end=""),
-        reports(arguments, lambda made: report.of_drift(state, changes, unchanged, made)),
+        lambda: jsondoc.accepted(accepted),
+        lambda: print(text.accepted(accepted), end=""),
     )
-    return Exit.CHANGES if drift.changes else Exit.DONE
+    return Exit.DONE
+
+
+def _snooze(arguments: argparse.Namespace) -> int:
+    """Write into reconciler.yaml which drift is known."""
+    from reconciler.accept import Snooze, snooze
+    from reconciler.render import jsondoc
+
+    if not (arguments.snooze and arguments.until and arguments.reason):
+        raise Problem("--snooze, --until and --reason go together")
+    project, options = project_of(arguments)
+    places = snooze(project, options, Snooze(arguments.snooze, arguments.until, arguments.reason))
+    told = [f"{place}" for place in places]
+    output(
+        arguments,
+        lambda: jsondoc.answer("drift", {"known": [*told]}),
+        lambda: print(f"Known until {arguments.until}: {', '.join(told)}."),
+    )
+    return Exit.DONE
 
 
 def graph(arguments: argparse.Namespace) -> int:

@@ -248,7 +248,7 @@ class _Builder:
         """The event with its scalar as the file means it; told is what the parser would lose."""
         if not isinstance(event, yaml.ScalarEvent):
             return event
-        start: int = event.start_mark.index  # type: ignore[union-attr]
+        start: int = event.start_mark.index  # type: ignore[union-attr] # marks are optional in the stubs alone
         if start and text[start - 1] == "?" and _length(event, event):
             detail = "It begins a key there, and is no part of it. Quote the text, or put a blank."
             self._report("A question mark in brackets", detail, _position(event))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FILE: Final = "reconciler.yaml"
 SANDBOX: Final = "sandbox:"
 SANDBOX_FILE: Final = ".reconciler/sandbox.db"
+_AS_THEY_ARE: Final[Mapping[Path, bytes]] = MappingProxyType({})
 _NEEDED: Final = ("include", "variables", "accounts_from")
 """Keys without which what else would be found could be false."""
 
@@ -55,7 +57,8 @@ class Credentials:
 class Project:
     """A directory with a `reconciler.yaml`, as far as it can be told without the accounts.
 
-    `problems`: what is wrong with that file's shape; the settings are what is right of it.
+    `problems`: what is wrong with that file's shape; the settings are what is right of it. `edited`:
+    texts that stand for those of files, by resolved path.
     """
 
     directory: Path
@@ -64,6 +67,7 @@ class Project:
     more: tuple[MappingNode, ...]
     problems: tuple[Diagnostic, ...]
     environment: Mapping[str, str] = field(repr=False)
+    edited: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def url(self) -> str:
@@ -131,8 +135,13 @@ class Project:
         return self.settings.account_id or self.environment.get("VINIX_ACCOUNT_ID")
 
 
-def open_project(directory: Path, environment: Mapping[str, str]) -> Project:
-    """Read `reconciler.yaml`. Raises: Invalid if there is nothing in it to go on with."""
+def open_project(
+    directory: Path, environment: Mapping[str, str], edited: Mapping[Path, bytes] = _AS_THEY_ARE
+) -> Project:
+    """Read `reconciler.yaml`. `edited`: texts that stand for those of files, by resolved path.
+
+    Raises: Invalid if there is nothing in it to go on with.
+    """
     if not (directory / FILE).is_file():
         detail = f"There is none in {directory}. `reconciler init` makes a project; -C names its directory."
         raise Invalid([Diagnostic("error", f"No {FILE}", detail)])
@@ -140,12 +149,18 @@ def open_project(directory: Path, environment: Mapping[str, str]) -> Project:
         path = files.inside(directory, FILE)
     except files.Unreadable as error:
         raise Invalid([_unreadable(FILE, error)]) from error
-    documents, problems = _documents(path, FILE, ProjectShape)
+    documents, problems = _documents(path, FILE, ProjectShape, edited)
     if not documents or "version" not in documents[0]:
         raise Invalid(problems)
     settings, wrong = configuration.read_settings(documents[0])
     return Project(
-        directory, settings, documents[0], tuple(documents[1:]), (*problems, *wrong), environment
+        directory,
+        settings,
+        documents[0],
+        tuple(documents[1:]),
+        (*problems, *wrong),
+        environment,
+        edited,
     )
 
 
@@ -219,7 +234,7 @@ def _included(project: Project) -> tuple[list[MappingNode], list[Diagnostic], bo
     (_, *paths), diagnostics = project_files(project)
     whole = whole and not diagnostics
     for path in paths:
-        read, wrong = _documents(path, name_of(project, path), IncludedShape)
+        read, wrong = _documents(path, name_of(project, path), IncludedShape, project.edited)
         documents += read
         diagnostics += wrong
         whole = whole and bool(read)
@@ -258,11 +273,14 @@ def _rows(directory: Path, block: MappingNode) -> tuple[list[Row], list[Diagnost
 
 
 def _documents(
-    path: Path, name: str, shape: type[ProjectShape | IncludedShape]
+    path: Path,
+    name: str,
+    shape: type[ProjectShape | IncludedShape],
+    edited: Mapping[Path, bytes],
 ) -> tuple[list[MappingNode], list[Diagnostic]]:
     """The documents of a file whose shape is right. The first of reconciler.yaml is the project's."""
     try:
-        data = files.read(path)
+        data = edited[path] if path in edited else files.read(path)
     except files.Unreadable as error:
         return [], [_unreadable(name, error)]
     documents, diagnostics = nodes.parse(name, data)

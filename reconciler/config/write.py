@@ -61,9 +61,9 @@ def formatted(name: str, data: bytes) -> str:
         _arrange(document.root, ProjectShape)
     written = _written(documents, rest)
     result = written if hidden == text else unmasked(written)
-    if not _same(before, _reread(name, result)):
+    if not same(before, _reread(name, result)):
         raise _refusal(name, "its values would not be the same")
-    if _comments(hidden) != _comments(written):
+    if comments_in(hidden) != comments_in(written):
         raise _refusal(name, "a comment would be lost")
     return result
 
@@ -115,12 +115,12 @@ def _reread(name: str, result: str) -> list[JsonValue]:
         raise _refusal(name, "it could not be read any more") from error
 
 
-def _same(before: JsonValue, after: JsonValue) -> bool:
+def same(before: JsonValue, after: JsonValue) -> bool:
     """Whether both are equal but for the order of keys; 1, 1.0 and true differ."""
     if isinstance(before, dict) and isinstance(after, dict):
-        return before.keys() == after.keys() and all(_same(before[k], after[k]) for k in before)
+        return before.keys() == after.keys() and all(same(before[k], after[k]) for k in before)
     if isinstance(before, list) and isinstance(after, list):
-        return len(before) == len(after) and all(map(_same, before, after))
+        return len(before) == len(after) and all(map(same, before, after))
     return type(before) is type(after) and before == after
 
 
@@ -130,7 +130,7 @@ def _refusal(name: str, why: str) -> Invalid:
     return Invalid([Diagnostic("error", "A file that can't be formatted", detail, source=place)])
 
 
-def _comments(text: str) -> Counter[str]:
+def comments_in(text: str) -> Counter[str]:
     """The comments in `text`: what the scanner skips, and what follows the head of a `|` or `>`."""
     found: Counter[str] = Counter()
     scanner: Any = yaml.CSafeLoader(text)
@@ -536,6 +536,14 @@ def _keys(place: _Place) -> tuple[str, ...]:
     if not _is_model(place):
         return ()
     return tuple(info.alias or name for name, info in place.model_fields.items())
+
+
+def order_of(path: Sequence[str]) -> tuple[str, ...]:
+    """The keys of the mapping at `path` of a document in their order; none if they are the user's own."""
+    place: _Place = ProjectShape
+    for segment in path:
+        place = _below(_one(place), segment)
+    return _keys(_one(place))
 
 
 def _below(place: _Place, segment: str | int) -> _Place:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core.configuration import (
     SHOWN,
+    WRONG_EXCEPTION,
     Configuration,
     Declared,
     Layer,
@@ -24,6 +25,7 @@ from reconciler.core.configuration import (
     Section,
     Settings,
 )
+from reconciler.core.limits import UNLIMITED, Limits, read_limits
 from reconciler.core.shapes import Known, folded, problem, shown
 from reconciler.core.values import (
     ROOT,
@@ -305,6 +307,7 @@ class _Assembly:
             parent=self._parent(draft, merged.get("parent", ROOT)),
             block=block,
             lifecycle=self._lifecycle(draft, merged.get("lifecycle")),
+            limits=self._limits(draft, merged.get("safety")),
             id=self._id(draft, merged.get("id")),
         )
 
@@ -348,6 +351,20 @@ class _Assembly:
         kept = block.get("prevent_destroy", False)
         return Lifecycle(tuple(paths), self._flag(draft, kept, ("lifecycle", "prevent_destroy")))
 
+    def _limits(self, draft: Declared, block: JsonValue) -> Limits:
+        if not isinstance(block, dict):
+            return UNLIMITED
+        if any(hidden[0] == "safety" for hidden in draft.sensitive):
+            detail = (
+                "What it says is shown in plans, so it can't be sensitive. Use another variable."
+            )
+            self._problem(draft, "A sensitive limit", detail, draft.place(("safety",)), "safety")
+            return UNLIMITED
+        limits, wrong = read_limits(block, lambda i: draft.place(("safety", "exceptions", i)))
+        for detail, source in wrong:
+            self._problem(draft, WRONG_EXCEPTION, detail, source, "safety.exceptions")
+        return limits
+
     def _id(self, draft: Declared, text: JsonValue) -> AccountId | None:
         if text is None:
             return None
@@ -387,7 +404,7 @@ def _laid(below: JsonObject, above: JsonObject) -> JsonObject:
     for name, value in above.items():
         inner = below.get(name)
         both = isinstance(value, dict) and isinstance(inner, dict)
-        merged[name] = _laid(inner, value) if both else value  # type: ignore[arg-type]
+        merged[name] = _laid(inner, value) if both else value  # type: ignore[arg-type] # `both` does not narrow
     return merged
 
 

@@ -13,7 +13,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, walk
+from reconciler.core.known import Known, read_known
+from reconciler.core.limits import UNLIMITED, Limits, read_limits
+from reconciler.core.shapes import DEFAULT_STATE, ProjectShape, problem, shown, walk
 from reconciler.core.values import (
     ABSENT,
     AccountId,
@@ -25,12 +27,15 @@ from reconciler.core.values import (
     MaybeJson,
     Source,
     account_id,
+    is_key,
     locate,
 )
 from reconciler.core.variables import Row, Variable, interpolated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from reconciler.core.shapes import PolicyShape
 
 Section = Literal["accounts", "templates", "defaults"]
 
@@ -43,17 +48,12 @@ SHOWN: Final[tuple[FieldPath, ...]] = (
 """What accounts are shown as and found by, so that it can't be kept secret."""
 
 
+_PROJECT: Final = Limits(max_delete=0, max_demote=0, max_update_percent=30)
+"""What holds for a project that says nothing."""
+
+WRONG_EXCEPTION: Final = "An exception that can't be"
+
 # --- the values ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one run may change. `max_update_percent` is of the accounts under management."""
-
-    max_delete: int = 0
-    max_demote: int = 0
-    max_update_percent: int = 30
-    reparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ class Declared:
     Values are in clear; `sensitive` has the paths of those that no output may show, with their
     origin. What blocks have in common they share: none may be changed. `row`: what it was made
     from by `accounts_from`. `section`: where it is declared; only `accounts` is ever applied.
+    `limits`: how much one run may change of it and what stands below it.
     `broken`: where an interpolation could not be filled in, so that the value is none to judge.
+    `known`: the entries of known drift that hold for it.
     """
 
     key: Key
@@ -97,7 +99,9 @@ class Declared:
     id: AccountId | None = None
     row: Row | None = None
     section: Section = "accounts"
+    limits: Limits = UNLIMITED
     broken: tuple[FieldPath, ...] = ()
+    known: tuple[Known, ...] = ()
 
     @property
     def settings(self) -> JsonObject:
@@ -184,6 +188,20 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What plans are judged by: where `when`, in CEL, is true, `text` is told.
+
+    `denies`: and the plan is refused. `source`: where `when` stands.
+    """
+
+    name: str
+    when: str
+    text: str
+    denies: bool
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What `reconciler.yaml` says besides accounts. `timeout` in seconds."""
 
@@ -197,7 +215,9 @@ class Settings:
     extra_fields: bool = False
     state: str = DEFAULT_STATE
     include: tuple[tuple[str, Source], ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = _PROJECT
+    known: tuple[Known, ...] = ()
+    policy: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large
@@ -214,6 +234,11 @@ class Configuration:
     variables: Mapping[str, Variable] = field(default_factory=dict)
     spare: tuple[Declared, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+
+    def limits(self) -> Iterator[tuple[Key | None, Limits]]:
+        """All limits with their account, in order of key; those of the project first, with None."""
+        yield None, self.settings.limits
+        yield from ((key, declared.limits) for key, declared in self.accounts.items())
 
 
 class Invalid(Exception):
@@ -245,6 +270,17 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         (pattern, locate(node, ("include", index)) or Source(node.file, 1, 1))
         for index, pattern in enumerate(shape.include)
     )
+    here = Source(node.file, 1, 1)
+    limits, unlimited = read_limits(
+        shape.safety.model_dump(by_alias=True),
+        lambda index: locate(node, ("safety", "exceptions", index)) or here,
+    )
+    diagnostics += [
+        problem(WRONG_EXCEPTION, detail, source, path="safety.exceptions")
+        for detail, source in unlimited
+    ]
+    known, wrong = read_known(shape.drift, node)
+    diagnostics += wrong
     settings = Settings(
         url=api.url or None,
         url_source=locate(node, ("api", "url")),
@@ -256,9 +292,32 @@ def read_settings(node: MappingNode) -> tuple[Settings, list[Diagnostic]]:
         extra_fields=api.extra_fields == "allow",
         state=shape.state,
         include=include,
-        limits=Limits(**shape.safety.model_dump()),
+        limits=limits,
+        known=known,
+        policy=_rules(node, shape.policy, diagnostics),
     )
     return settings, diagnostics
+
+
+def _rules(
+    node: MappingNode, shapes: Sequence[PolicyShape], diagnostics: list[Diagnostic]
+) -> tuple[Rule, ...]:
+    """The rules, and what is wrong with them besides their expressions."""
+    rules: list[Rule] = []
+    for index, shape in enumerate(shapes):
+        source = locate(node, ("policy", index, "when")) or Source(node.file, 1, 1)
+        if not is_key(shape.name):
+            detail = f"Found {shown(shape.name)}; allowed are letters, digits, _ and -, 64 at most."
+            diagnostics.append(problem("A malformed name", detail, source, path="policy"))
+        deny, warn = (" ".join(text.split()) for text in (shape.deny, shape.warn))
+        if bool(deny) == bool(warn):
+            detail = "A rule has `deny` or `warn`, one of the two: the text that is told."
+            diagnostics.append(problem("A rule without effect", detail, source, path="policy"))
+        if shape.name in {rule.name for rule in rules}:
+            detail = f"There is another rule `{shape.name}`. Give one of the two another name."
+            diagnostics.append(problem("Two rules of one name", detail, source, path="policy"))
+        rules.append(Rule(shape.name, shape.when, deny or warn, bool(deny), source))
+    return tuple(rules)
 
 
 def seconds(duration: str) -> float:

@@ -57,30 +57,36 @@ def _of(change: Change) -> Iterator[Danger]:
             yield Danger(change.key, what, field)
 
 
+def is_dangerous(field: FieldChange) -> bool:
+    """Whether a leaf is among what plans repeat at their end."""
+    return _what(field) is not None
+
+
 def _what(field: FieldChange) -> What | None:
     """What is dangerous about a leaf: where recordings go to, what an emergency call tells, and such."""
     if field.path == PARENT:
         return "move"
     if field.path == ENABLED:
-        return "disable" if _plain(field.after) is False else None
+        return "disable" if plain(field.after) is False else None
     if field.path[:2] == _RECORDING:
         # What can't be seen of a saved plan may be one.
-        hit = field.sensitive or any(path[-1] == "url" for path in _inside(field))
+        hit = field.sensitive or any(path[-1] == "url" for path in inside(field))
         return "recording_url" if hit else None
     if field.path[:2] == _EMERGENCY[:2]:
-        hit = any(path[:3] == _EMERGENCY for path in _inside(field))
+        hit = any(path[:3] == _EMERGENCY for path in inside(field))
         return "emergency_caller_id" if hit else None
     return None
 
 
-def _inside(field: FieldChange) -> Iterator[FieldPath]:
+def inside(field: FieldChange) -> Iterator[FieldPath]:
     """The path of a leaf, and those inside it: what is removed may be a whole object."""
     yield field.path
     for side in (field.before, field.after):
-        value = _plain(side)
+        value = plain(side)
         if isinstance(value, dict):
             yield from (inner for inner, _ in leaves(value, field.path))
 
 
-def _plain(side: Side) -> MaybeJson:
+def plain(side: Side) -> MaybeJson:
+    """One side of a change in clear."""
     return side.value if isinstance(side, Sensitive) else side

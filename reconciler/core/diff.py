@@ -9,10 +9,11 @@ Source: docs/behaviours.md, "Fields"; docs/platform.md 3.5, 3.7, 3.11.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core import account
+from reconciler.core.known import covering
 from reconciler.core.state import SENSITIVE, applied_leaves, is_masked, masked
 from reconciler.core.values import (
     ABSENT,
@@ -27,9 +28,10 @@ from reconciler.core.values import (
 from reconciler.core.variables import has_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from reconciler.core.configuration import Declared
+    from reconciler.core.known import Known
     from reconciler.core.live import LiveAccount
     from reconciler.core.state import AccountRecord, State
     from reconciler.core.values import Source
@@ -44,7 +46,10 @@ Side = MaybeJson | Sensitive
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One leaf that would change, or did. `drift`: the live value is not the applied one."""
+    """One leaf that would change, or did. `drift`: the live value is not the applied one.
+
+    `known`: the entry by which that drift is left alone.
+    """
 
     path: FieldPath
     op: Literal["add", "change", "remove"]
@@ -53,6 +58,7 @@ class FieldChange:
     drift: bool = False
     source: Source | None = None
     origin: str = ""
+    known: Known | None = None
 
     @property
     def sensitive(self) -> bool:
@@ -126,7 +132,8 @@ def compare(
         )
         drift = path in applied and not _as_applied(path, applied[path], old, state)
         place = declared.origin(path) if path in wanted else (declared.source, "state")
-        return _change(path, old, new, secret, drift, place)
+        known = covering(declared.known, path) if drift else None
+        return replace(_change(path, old, new, secret, drift, place), known=known)
 
     return tuple(field_change(path) for path in _differing(before, after))
 
@@ -157,9 +164,13 @@ def rank(declared: Declared, record: AccountRecord | None, live: LiveAccount) ->
 def drifted(
     record: AccountRecord, declared: Declared | None, live: LiveAccount, state: State
 ) -> tuple[FieldChange, ...]:
-    """What was changed behind the tool's back since the last apply: before = applied, after = live."""
+    """What was changed behind the tool's back since the last apply: before = applied, after = live.
+
+    Where the YAML has come to say what is live, nothing is behind its back any more. The rank that
+    the account had counts also where nobody declares one.
+    """
     changes = []
-    for path, value in sorted(applied_leaves(record).items()):
+    for path, value in sorted({RESELLER: record.reseller, **applied_leaves(record)}.items()):
         if declared is not None and _left_alone(declared, path):
             continue
         if declared is None and path[1:] in account.SERVER_WRITTEN:
@@ -167,18 +178,57 @@ def drifted(
         found = value_at(live.block, path)
         if not present(found) and not (isinstance(found, dict) and value == {}):
             found = ABSENT
-        if _as_applied(path, value, found, state):
+        if _as_applied(path, value, found, state) or _as_declared(declared, path, found):
             continue
+        if path == RESELLER and _left_reseller(declared, record) and found is False:
+            continue  # it left the YAML, which means demote
         secret = "applied" if is_masked(value) else None
+        place: tuple[Source | None, str] = (None, "")
+        known = None
+        if declared is not None:
+            secret = declared.sensitive.get(path, secret)
+            known = covering(declared.known, path)
+            if value_at(declared.block, path) is not ABSENT:
+                place = declared.origin(path)
         before = ABSENT if value is None else value
-        changes.append(_change(path, before, found, secret, drift=True))
+        change = _change(path, before, found, secret, True, place)
+        changes.append(replace(change, known=known))
     return tuple(changes)
 
 
+def _as_declared(declared: Declared | None, path: FieldPath, live: MaybeJson) -> bool:
+    """Whether the live value is the one that the YAML asks for by now."""
+    wanted = value_at(declared.block, path) if declared else ABSENT
+    if wanted is ABSENT or wanted is None:
+        return live is ABSENT
+    return live is not ABSENT and same(path, wanted, live)
+
+
+def _left_reseller(declared: Declared | None, record: AccountRecord) -> bool:
+    """Whether `reseller: true` was ours, and left the YAML."""
+    said = declared is not None and "reseller" in declared.block
+    return record.applied.get("reseller") is True and not said
+
+
+def observed(record: AccountRecord, path: FieldPath, live: LiveAccount, state: State) -> bool:
+    """Whether the field is live as it was when state last heard of the account."""
+    seen = value_at({"reseller": record.reseller, **record.observed}, path)
+    found = value_at(live.block, path)
+    if seen is ABSENT or not present(found):
+        return not present(seen) and not present(found)
+    return _as_applied(path, seen, found, state)
+
+
 def confirmed(
-    declared: Declared, record: AccountRecord | None, live: LiveAccount, state: State
+    declared: Declared,
+    record: AccountRecord | None,
+    live: LiveAccount,
+    state: State,
+    held: Collection[FieldPath] = (),
 ) -> tuple[JsonObject, JsonObject, tuple[FieldPath, ...]]:
     """What state may claim after the account was read back: applied, observed, and what is not so.
+
+    `held`: known drift that is left alone. What was claimed of it before stays claimed.
 
     A declared leaf is claimed if it is live. One that is not keeps what was claimed before, so
     that what is owed (a removal, a value) stays known. Returned last: declared leaves that the
@@ -195,6 +245,7 @@ def confirmed(
             continue
         found = value_at(live.block, path)
         ignored = _left_alone(declared, path)
+        left = ignored or path in held
         holds = (
             not present(found)
             if value is None
@@ -204,7 +255,7 @@ def confirmed(
             _put(applied, path, value_at(shown, path))
         elif path in earlier:
             _put(applied, path, earlier[path])
-        if not holds and not ignored:
+        if not holds and not left:
             missed.append(path)
         if found is not ABSENT:
             hidden = path in declared.sensitive or is_secret(found)
@@ -214,7 +265,8 @@ def confirmed(
         owed.append(RESELLER)
     for path in owed:
         _put(applied, path, earlier[path])
-        missed.append(path)
+        if path not in held:
+            missed.append(path)
     return applied, observed, tuple(missed)
 
 

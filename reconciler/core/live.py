@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from reconciler.core.state import SENSITIVE
 from reconciler.core.values import ABSENT, AccountId, JsonObject, leaves, place, value_at
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.state import AccountRecord, State
+
+_YEAR_0: Final = 62167219200
+"""Seconds from the year 0, which the platform counts from, to 1970 (docs/platform.md 3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class LiveAccount:
     """An account as its own GET answered it. `document`: what of it is configuration.
 
     `parent_id` is None where neither the list nor the account's own parents told it. `created`:
-    Gregorian seconds.
+    Gregorian seconds. `request_id`: how the platform's logs call that GET.
     """
 
     id: AccountId
@@ -39,11 +43,21 @@ class LiveAccount:
     reseller: bool
     revision: str
     created: int = 0
+    request_id: str = ""
 
     @property
     def name(self) -> str:
         """The display name."""
         return str(self.document.get("name", ""))
+
+    @property
+    def created_at(self) -> str:
+        """When it was made, in UTC, ISO 8601; "" if the platform tells none, or no time that there is."""
+        try:
+            found = datetime.fromtimestamp(self.created - _YEAR_0, UTC)
+        except (OverflowError, ValueError, OSError):
+            return ""
+        return f"{found:%Y-%m-%dT%H:%M:%SZ}" if self.created else ""
 
     @property
     def block(self) -> JsonObject:

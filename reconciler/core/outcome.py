@@ -38,13 +38,18 @@ Event = Started | Result
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an apply. `sent`: whether any write left; `signal`: what stopped it."""
+    """What became of an apply. `sent`: whether any write left; `signal`: what stopped it.
+
+    `unsaved`: why not all of it could be recorded, if so.
+    """
 
     results: tuple[Result, ...]
     sent: bool
     signal: int | None = None
+    unsaved: str = ""
 
     @property
     def succeeded(self) -> bool:
-        """Whether everything was done."""
-        return self.signal is None and all(result.status == "done" for result in self.results)
+        """Whether everything was done, and recorded."""
+        done = all(result.status == "done" for result in self.results)
+        return done and self.signal is None and not self.unsaved

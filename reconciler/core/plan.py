@@ -8,7 +8,6 @@ Source: docs/behaviours.md.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +15,11 @@ from reconciler.core import account, diff
 from reconciler.core.diff import ENABLED, PARENT, RESELLER, FieldChange
 from reconciler.core.digest import digest
 from reconciler.core.graph import Action, Ident, Node, Operation, order
+from reconciler.core.known import covering
+from reconciler.core.limits import UNLIMITED, limits_from, limits_json
+from reconciler.core.reach import Tree, impacts, reached
 from reconciler.core.recovery import recover
+from reconciler.core.safety import Proposal, Refusal, Scope, Terms, check
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
@@ -36,11 +39,14 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from datetime import date
 
-    from reconciler.core.configuration import Configuration, Declared, Limits
+    from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.diff import Side
+    from reconciler.core.effects import Effect
     from reconciler.core.live import Live, LiveAccount, Row
+    from reconciler.core.reach import Reached
     from reconciler.core.recovery import Recovery, Unfinished
     from reconciler.core.state import AccountRecord, Owed, State
 
@@ -52,16 +58,14 @@ GIVEN_BACK: Final = "an interrupted run took it away for the time being"
 _IDENTITY: Final = (("settings", "name"), ("settings", "realm"))
 """What must be so still for an account to be deleted."""
 
-_FEW: Final = 10
-"""Below so many accounts under management, a share of them says nothing (design: safety)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What happens to one address. Without actions: nothing, but state has something to learn.
 
     `declared` is None when the account left the YAML, `record` when it is not in state, `live`
-    when it does not exist. `moved_from`: the key it had.
+    when it does not exist. `moved_from`: the key it had. `top`: the topmost reseller above it, or
+    itself; `root` if there is none. `known`: known drift that is left alone.
     """
 
     key: Key
@@ -76,20 +80,13 @@ class Change:
     live: LiveAccount | None
     drift: bool = False
     moved_from: Key | None = None
+    top: Key = ROOT
+    known: tuple[FieldChange, ...] = ()
 
     @property
     def address(self) -> str:
         """The account's address: `accounts.KEY`."""
         return address(self.key)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something that keeps a plan from being applied, by the name of its rule."""
-
-    rule: str
-    detail: str
-    key: Key | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # large: asyncio.run takes the repr of results
@@ -99,7 +96,8 @@ class Plan:
     `silent`: accounts that nothing is done to, of which state must learn something. `untouched`:
     what is declared and live of all that nothing is done to. `before`: the ids of all accounts
     below the root. `unfinished`: what an interrupted run left open; `moot`: what of that is not to be
-    finished any more. `complete` is false if only some
+    finished any more. `effects`: whom it reaches, in order of `EFFECTS`. `until`: the
+    last day (UTC) of the exceptions without which it would be refused. `complete` is false if only some
     addresses were looked at, `refreshed` if what nothing is done to was taken from state. `stale`:
     addresses that must be left alone, since something about them is not as it was when the plan was
     saved, with the reason. `seal`: of the file that the plan comes from, if it does and is not empty.
@@ -118,6 +116,8 @@ class Plan:
     before: frozenset[AccountId] = frozenset()
     unfinished: tuple[Unfinished, ...] = ()
     moot: tuple[Owed, ...] = ()
+    effects: Mapping[Effect, Reached] = field(default_factory=dict)
+    until: date | None = None
     complete: bool = True
     refreshed: bool = True
     digest: str = ""
@@ -133,17 +133,23 @@ class Plan:
         """Whether there is nothing to do."""
         return not self.changes
 
+    @property
+    def known(self) -> tuple[Change, ...]:
+        """The accounts with known drift, which is left alone, in order of key."""
+        found = (change for change in (*self.changes, *self.silent) if change.known)
+        return tuple(sorted(found, key=lambda change: change.key))
+
 
 def compute(
     configuration: Configuration,
     state: State,
     live: Live,
-    limits: Limits,
+    terms: Terms,
     targets: frozenset[Key] = frozenset(),
 ) -> Plan:
     """Decide what would change, and in which order.
 
-    `state` is an empty one where there is none yet. `targets`: look at these keys alone, and at
+    `state` is an empty one where there is none yet. `terms`: of this run. `targets`: look at these keys alone, and at
     what they depend on; empty: at all.
     """
     recovery = recover(configuration, state, live)
@@ -162,8 +168,12 @@ def compute(
             untouched += decider.both(key)
     if not targets:
         changes = sorted([*changes, *decider.given_back()], key=lambda change: change.key)
-    operations = _operations(decider, changes) if changes else ()
-    refusals = [*decider.refusals, *_check(decider, changes, operations, limits)]
+    tree = Tree(_nodes(decider, changes) if changes else {})
+    operations = _operations(decider, changes, tree)
+    changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
+    new = tuple(impacts(map(decider.without_owed, changes), operations, tree))
+    proposal = Proposal(changes, operations, decider.records, live, tree, new)
+    verdict = check(proposal, tuple(decider.scopes()), terms)
     plan = Plan(
         state=recovery.state,
         root=live.root,
@@ -171,13 +181,19 @@ def compute(
         changes=tuple(changes),
         silent=tuple(silent),
         operations=operations,
-        refusals=tuple(refusals),
+        refusals=(*decider.refusals, *verdict.refusals),
         unchanged=len(keys) - len(changes),
         untouched=tuple(untouched),
-        diagnostics=(*_still_odd(configuration.warnings, decider), *decider.warnings),
+        diagnostics=(
+            *_still_odd(configuration.warnings, decider),
+            *decider.warnings,
+            *verdict.excepted,
+        ),
         before=frozenset(live.rows),
         unfinished=recovery.unfinished,
         moot=recovery.moot,
+        effects=reached(impacts(changes, operations, tree), tree),
+        until=verdict.until,
         complete=not targets,
         refreshed=live.refreshed,
     )
@@ -219,13 +235,6 @@ def touched(configuration: Configuration, state: State, live: Live) -> list[Acco
     decider = _Decider(configuration, recover(configuration, state, live), live)
     changes = map(decider.decide, {*configuration.accounts, *decider.records})
     return sorted(change.id for change in changes if change is not None and change.id is not None)
-
-
-def lacking(records: Collection[AccountRecord], live: Live) -> int:
-    """How many of the accounts in state the list lacks although they are there, if over half; else 0."""
-    unlisted = live.unlisted
-    missing = sum(record.id in unlisted for record in records)
-    return missing if missing * 2 > len(records) else 0
 
 
 class _Decider:
@@ -281,6 +290,20 @@ class _Decider:
         if declared is not None and live is not None:
             yield declared, live
 
+    def scopes(self) -> Iterator[Scope]:
+        """The limits of the project, then those of accounts in order of key.
+
+        Of an account that left the YAML those count that it had at its last apply: what leaves with
+        its block must not lift them.
+        """
+        yield Scope(self.configuration.settings.limits)
+        for key in sorted({*self.configuration.accounts, *self.records}):
+            declared, record = self.configuration.accounts.get(key), self.records.get(key)
+            limits = declared.limits if declared else limits_from(record.safety if record else {})
+            ident = self.idents[key] if declared or record is None else record.id
+            if limits != UNLIMITED:
+                yield Scope(limits, key, ident)
+
     def parent(self, declared: Declared) -> Ident:
         """The account that the declared one belongs below."""
         return self.live.root if declared.parent == ROOT else self.idents[declared.parent]
@@ -315,7 +338,9 @@ class _Decider:
         renamed = self.moved_from.get(declared.key)
         recorded = (
             record.prevent_destroy == declared.lifecycle.prevent_destroy
+            and record.safety == limits_json(declared.limits)
             and record.parent_id == live.parent_id
+            and record.reseller == live.reseller
             and renamed is None
         )
         in_place = live.parent_id == parent
@@ -339,6 +364,19 @@ class _Decider:
         paths = {field.path for field in fields}
         more = [field for field in self.owed.get(current, ()) if field.path not in paths]
         return tuple(sorted([*fields, *more], key=lambda field: field.path)) if more else fields
+
+    def without_owed(self, change: Change) -> Change:
+        """What of a change is not only given back: no limit may keep an account from getting that."""
+        debt = self.state.owed.get(change.id or AccountId(""))
+        if debt is None:
+            return change
+        owed = {field.path for field in self.owed.get(debt.id, ())}
+        owed |= {RESELLER} if debt.reseller else set()  # declared or not
+        fields = tuple(field for field in change.fields if field.path not in owed)
+        gone = {Action.PROMOTE} if RESELLER in owed else set()
+        gone |= set() if any(field.path[0] == "settings" for field in fields) else {Action.UPDATE}
+        actions = tuple(action for action in change.actions if action not in gone)
+        return replace(change, fields=fields, actions=actions)
 
     def given_back(self) -> Iterator[Change]:
         """What happens to accounts that nobody declares, but that something was taken from."""
@@ -370,7 +408,8 @@ class _Decider:
     def _parent_change(self, declared: Declared, live: LiveAccount, *, drift: bool) -> FieldChange:
         before = self.name_of(live.parent_id or _NOWHERE)
         source, origin = declared.origin(PARENT)
-        return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin)
+        known = covering(declared.known, PARENT) if drift else None
+        return FieldChange(PARENT, "change", before, declared.parent, drift, source, origin, known)
 
     def name_of(self, ident: Ident) -> str:
         """The key of an account, or its id where it has none."""
@@ -385,6 +424,8 @@ class _Decider:
         reason: str,
     ) -> Change:
         actions = [Action.ADOPT] if record is None else []
+        known = tuple(field for field in fields if field.known)
+        fields = tuple(field for field in fields if not field.known)
         paths = {field.path: field for field in fields}
         if PARENT in paths:
             actions.append(Action.MOVE)
@@ -405,6 +446,7 @@ class _Decider:
             live=live,
             drift=any(field.drift for field in fields),
             moved_from=self.moved_from.get(declared.key),
+            known=known,
         )
 
     def _adoption(self, declared: Declared) -> Change | None:
@@ -570,9 +612,13 @@ def _closure(targets: frozenset[Key], configuration: Configuration, decider: _De
 # --- operations ------------------------------------------------------------------------------
 
 
-def _operations(decider: _Decider, changes: Sequence[Change]) -> tuple[Operation, ...]:
+def _ident(decider: _Decider, change: Change) -> Ident:
+    return change.id or decider.idents[change.key]
+
+
+def _operations(decider: _Decider, changes: Sequence[Change], tree: Tree) -> tuple[Operation, ...]:
     welcome_email = decider.configuration.settings.welcome_email
-    ordered = order(_nodes(decider, changes), welcome_email=welcome_email)
+    ordered = order(tree.nodes, welcome_email=welcome_email)
     by_key = {change.key: change for change in changes}
     return tuple(replace(o, rests_on=_rests_on(by_key.get(o.key), o.action)) for o in ordered)
 
@@ -605,7 +651,7 @@ def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
     for change in changes:
         if Action.FORGET in change.actions:
             continue
-        ident = change.id or decider.idents[change.key]
+        ident = _ident(decider, change)
         nodes[ident] = _node(decider, ident, change)
     return nodes
 
@@ -693,78 +739,3 @@ def _as_body(side: Side) -> JsonValue:
     if isinstance(side, Sensitive):
         return conceal(side.value, side.origin)
     return None if side is ABSENT else side
-
-
-# --- safety ----------------------------------------------------------------------------------
-
-
-def _check(
-    decider: _Decider, changes: Sequence[Change], operations: Sequence[Operation], limits: Limits
-) -> list[Refusal]:
-    """What of the plan is more than one run may do."""
-    counts = Counter(action for change in changes for action in change.actions)
-    demotions = counts[Action.DEMOTE]
-    if not limits.reparent:
-        demotions += sum(o.temporary and o.action is Action.DEMOTE for o in operations)
-    refusals = []
-    if counts[Action.DELETE] > limits.max_delete:
-        refusals.append(_over("max_delete", "delete", counts[Action.DELETE], limits.max_delete))
-    if demotions > limits.max_demote:
-        refusals.append(_over("max_demote", "demote", demotions, limits.max_demote))
-        if demotions > counts[Action.DEMOTE]:
-            hint = " Those for the time being are allowed by --allow reparent."
-            refusals[-1] = replace(refusals[-1], detail=refusals[-1].detail + hint)
-    managed = len(decider.records)
-    touched = sum(bool({Action.UPDATE, Action.MOVE} & {*change.actions}) for change in changes)
-    if managed >= _FEW and touched * 100 > limits.max_update_percent * managed:
-        detail = (
-            f"{touched} of {managed} accounts would be updated or moved; at most"
-            f" {limits.max_update_percent}% may be in one run. To allow it once: --allow update=100%."
-        )
-        refusals.append(Refusal("max_update_percent", detail))
-    refusals += _undeletable(decider, changes)
-    if counts[Action.CREATE] or counts[Action.DELETE]:
-        refusals += _outage(decider)
-    ranks = counts[Action.PROMOTE] + counts[Action.DEMOTE]
-    if ranks and decider.live.promoting_allowed is False:
-        detail = (
-            f"{ranks} accounts would be promoted or demoted. That takes the token of a superduper"
-            " admin, and the account that this one belongs to is none."
-        )
-        refusals.append(Refusal("superduper_admin", detail))
-    return refusals
-
-
-def _over(rule: str, word: str, count: int, limit: int) -> Refusal:
-    detail = f"The plan would {word} {count}; at most {limit} may be in one run."
-    detail += f" To allow it once: --allow {word}={count}."
-    return Refusal(rule, detail)
-
-
-def _outage(decider: _Decider) -> Iterator[Refusal]:
-    """A list that lacks most of the accounts that are there says nothing of what else is."""
-    missing = lacking(decider.records.values(), decider.live)
-    if missing:
-        detail = (
-            f"The platform's list lacks {missing} of {len(decider.records)} accounts that are there by"
-            " their own GET, so what else is there can't be known: nothing is created or deleted."
-            " Try again later."
-        )
-        yield Refusal("outage", detail)
-
-
-def _undeletable(decider: _Decider, changes: Sequence[Change]) -> list[Refusal]:
-    """Deletes of accounts that something stays below."""
-    going = {c.id for c in changes if Action.DELETE in c.actions}
-    leaving = {c.id for c in changes if Action.MOVE in c.actions}
-    refusals = []
-    for change in changes:
-        if Action.DELETE in change.actions and change.id is not None:
-            staying = [
-                i for i in decider.live.children.get(change.id, ()) if i not in going | leaving
-            ]
-            if staying:
-                names = ", ".join(decider.live.rows[i].name for i in staying[:3])
-                detail = f"{change.address} can't be deleted: {len(staying)} accounts stay below it ({names})."
-                refusals.append(Refusal("has_descendants", detail, change.key))
-    return refusals

@@ -16,6 +16,7 @@ import orjson
 
 from reconciler.core.configuration import Declared, Lifecycle
 from reconciler.core.graph import Action
+from reconciler.core.limits import limits_from
 from reconciler.core.masking import as_mask, masks
 from reconciler.core.plan import place_of, taken_places
 from reconciler.core.saved import Unfit, restored
@@ -55,7 +56,7 @@ _PLACE: Final = Source("a saved plan", 1, 1)
 
 
 def check(saved: SavedPlan, endpoint: str, now: datetime, max_age: timedelta) -> None:
-    """Raises: Unfit if the plan is about another platform, or too old."""
+    """Raises: Unfit if the plan is about another platform, too old, or rests on what has ended."""
     reasons = []
     if saved.endpoint != endpoint:
         reasons.append(f"It is about {saved.endpoint}, but the project names {endpoint}.")
@@ -63,6 +64,8 @@ def check(saved: SavedPlan, endpoint: str, now: datetime, max_age: timedelta) ->
         reasons.append(
             f"It was made {saved.created.isoformat()}, longer ago than --max-age allows."
         )
+    if saved.until is not None and now.date() > saved.until:
+        reasons.append(f"It rests on an exception that ended on {saved.until}.")
     if saved.created - now > _SKEW:
         reasons.append(
             f"It was made {saved.created.isoformat()}: the clock there is wrong, or here."
@@ -264,6 +267,7 @@ class _Now:
             # What was sensitive when it was applied last, and is not now, is not for state either.
             sensitive={path: origin for path, origin in origins.items() if origin != "applied"},
             lifecycle=Lifecycle(ignored, saved.prevent_destroy),
+            limits=limits_from(saved.safety),
             layers=(),
             source=_PLACE,
         )

@@ -14,6 +14,7 @@ import hmac
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import date  # noqa: TC003 - pydantic reads the annotations
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeVar
 
 import orjson
@@ -28,9 +29,13 @@ from pydantic import (
 )
 
 from reconciler.core.diff import FieldChange
+from reconciler.core.effects import Effect  # noqa: TC001 - pydantic reads the annotation
 from reconciler.core.graph import Action, Operation
+from reconciler.core.known import Known
+from reconciler.core.limits import limits_json
 from reconciler.core.masking import HIDDEN, as_mask, mask, masked, open_side, rests_json
 from reconciler.core.plan import Change, Plan
+from reconciler.core.reach import Reached
 from reconciler.core.state import SENSITIVE, State, fingerprint
 from reconciler.core.values import (
     ABSENT,
@@ -90,6 +95,19 @@ _STRICT: Final = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
+class SavedKnown:
+    """The entry of known drift by which a leaf is left alone."""
+
+    __pydantic_config__ = _STRICT
+
+    account: str
+    path: Dotted
+    reason: str
+    until: date
+    source: tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class SavedField:
     """A leaf that changes; as in the JSON of a plan, but with masks for sensitive values."""
 
@@ -102,6 +120,7 @@ class SavedField:
     drift: bool
     source: tuple[str, int, int] | None
     origin: str
+    known: SavedKnown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +133,7 @@ class SavedAccount:
     block: dict[str, JsonValue]
     ignore_changes: tuple[Dotted, ...]
     prevent_destroy: bool
+    safety: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +153,8 @@ class SavedChange:
     exists: bool
     declared: SavedAccount | None
     fields: tuple[SavedField, ...]
+    top: Key
+    known: tuple[SavedField, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -182,6 +204,16 @@ class SavedDiagnostic:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedReached:
+    """How many accounts are affected in one way, under how many resellers."""
+
+    __pydantic_config__ = _STRICT
+
+    accounts: int
+    resellers: int
+
+
+@dataclass(frozen=True, slots=True)
 class SavedPlan:
     """The whole file. `state`: its fingerprint; `digest_key`: of the masks, where there was no state yet."""
 
@@ -209,6 +241,8 @@ class SavedPlan:
     silent: tuple[SavedChange, ...]
     operations: tuple[SavedOperation, ...]
     diagnostics: tuple[SavedDiagnostic, ...]
+    effects: dict[Effect, SavedReached]
+    until: date | None
 
 
 _FILE: Final = TypeAdapter(SavedPlan)
@@ -257,6 +291,8 @@ def save(plan: Plan, making: Making, key: bytes | None) -> bytes:
         silent=tuple(_saved_change(change, state) for change in plan.silent),
         operations=tuple(_saved_operation(operation, state) for operation in plan.operations),
         diagnostics=tuple(map(_saved_diagnostic, plan.diagnostics)),
+        effects={e: SavedReached(r.accounts, r.resellers) for e, r in plan.effects.items()},
+        until=plan.until,
     )
     text = _FILE.dump_json(document) + b"\n"
     return _BLANK + _seal(text, key).encode() + text[len(_BLANK) :]
@@ -275,6 +311,8 @@ def _saved_change(change: Change, state: State) -> SavedChange:
         exists=change.live is not None,
         declared=_saved_account(change.declared, change.fields, state) if change.declared else None,
         fields=tuple(_saved_field(field, state) for field in change.fields),
+        top=change.top,
+        known=tuple(_saved_field(field, state) for field in change.known),
     )
 
 
@@ -292,6 +330,7 @@ def _saved_account(
         block=block,
         ignore_changes=tuple(map(dotted, declared.lifecycle.ignore_changes)),
         prevent_destroy=declared.lifecycle.prevent_destroy,
+        safety=limits_json(declared.limits),
     )
 
 
@@ -304,7 +343,13 @@ def _saved_field(field: FieldChange, state: State) -> SavedField:
         drift=field.drift,
         source=_saved_source(field.source),
         origin=field.origin,
+        known=_saved_known(field.known) if field.known else None,
     )
+
+
+def _saved_known(known: Known) -> SavedKnown:
+    place = (known.source.file, known.source.line, known.source.column)
+    return SavedKnown(known.account, dotted(known.path), known.reason, known.until, place)
 
 
 def _saved_side(side: Side, state: State) -> JsonValue:
@@ -378,6 +423,7 @@ def _declared(declared: Declared) -> JsonObject:
         "block": block,
         "ignore_changes": [dotted(path) for path in declared.lifecycle.ignore_changes],
         "prevent_destroy": declared.lifecycle.prevent_destroy,
+        "safety": limits_json(declared.limits),
     }
 
 
@@ -425,10 +471,7 @@ def shown(saved: SavedPlan) -> Plan:
         saved.lineage or "", saved.serial, saved.tool, saved.endpoint, AccountId(saved.root), "", {}
     )
 
-    def unmask(_key: Key, _path: FieldPath, mask: JsonObject) -> Sensitive:
-        return Sensitive(mask.get("shown"), str(mask["from"]))
-
-    return restored(saved, state, unmask, unmask)
+    return restored(saved, state, _unneeded, _unneeded)
 
 
 def restored(saved: SavedPlan, state: State, before: Unmask, after: Unmask) -> Plan:
@@ -443,6 +486,8 @@ def restored(saved: SavedPlan, state: State, before: Unmask, after: Unmask) -> P
         refusals=(),
         unchanged=saved.unchanged,
         diagnostics=tuple(map(_diagnostic, saved.diagnostics)),
+        effects={e: Reached(r.accounts, r.resellers) for e, r in saved.effects.items()},
+        until=saved.until,
         complete=saved.complete,
         refreshed=saved.refreshed,
         digest=saved.digest,
@@ -463,7 +508,14 @@ def _change(saved: SavedChange, before: Unmask, after: Unmask) -> Change:
         live=None,
         drift=saved.drift,
         moved_from=saved.moved_from,
+        top=saved.top,
+        known=tuple(_field(saved.key, field, _unneeded, _unneeded) for field in saved.known),
     )
+
+
+def _unneeded(_key: Key, _path: FieldPath, mask: JsonObject) -> Sensitive:
+    """A value that is only looked at, or left alone."""
+    return Sensitive(mask.get("shown"), str(mask["from"]))
 
 
 def _field(key: Key, saved: SavedField, before: Unmask, after: Unmask) -> FieldChange:
@@ -476,7 +528,13 @@ def _field(key: Key, saved: SavedField, before: Unmask, after: Unmask) -> FieldC
         drift=saved.drift,
         source=_source(saved.source),
         origin=saved.origin,
+        known=_known(saved.known) if saved.known else None,
     )
+
+
+def _known(saved: SavedKnown) -> Known:
+    path = parse_path(saved.path)
+    return Known(saved.account, path, saved.reason, saved.until, Source(*saved.source))
 
 
 def _side(key: Key, path: FieldPath, value: JsonValue, unmask: Unmask) -> Side:

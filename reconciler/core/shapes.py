@@ -20,6 +20,8 @@ from pydantic import (
     WrapValidator,
 )
 
+from reconciler.core.effects import Effect  # noqa: TC001 - pydantic reads the annotations
+from reconciler.core.limits import Rule  # noqa: TC001 - likewise
 from reconciler.core.values import (
     ABSENT,
     ID,
@@ -39,10 +41,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 DURATION: Final = "^[0-9]{1,9}(ms|s|m)$"
+DAY: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+
 DEFAULT_STATE: Final = "state/reconciler.state.json"
 VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
 RESERVED: Final = ("VINIX_", "RECONCILER_")
 """How environment variables begin that a file can't name."""
+
+ACCOUNT_PATTERN: Final = r"(?:accounts\.)?[A-Za-z0-9*][A-Za-z0-9_*-]{0,63}"
+"""A key or an address, in which `*` may stand for any part."""
 
 API_URL: Final = (
     r"^(?:sandbox:.*"
@@ -59,6 +66,9 @@ _SHOWN: Final = 60
 
 _LISTED: Final = 20
 """Names of those allowed that an error lists."""
+
+MAX_RULE: Final = 10_000
+"""Characters of an expression: a screen or two is a long one."""
 
 MAX_PROBLEMS: Final = 1000
 """Mistakes of form in one file that are told. With more, it is no file of ours."""
@@ -87,6 +97,8 @@ IdText = Annotated[str, _text(pattern=f"^{ID}$")]
 PathText = Annotated[str, _text(pattern=rf"^(?:settings\.)?{PATH}$")]
 InsidePath = Annotated[str, _text(**{"not": {"pattern": _OUTSIDE}})]
 InsidePattern = Annotated[str, _text(**{"not": {"pattern": f"{_OUTSIDE}|{_NO_GLOB}"}})]
+AccountPattern = Annotated[str, _text(pattern=f"^{ACCOUNT_PATTERN}$")]
+DayText = Annotated[str, _text(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 UrlText = Annotated[str, _text(pattern=API_URL)]
 EnvironmentName = Annotated[str, _text(**{"not": {"pattern": f"^(?:{'|'.join(RESERVED)})"}})]
 
@@ -166,6 +178,40 @@ class LifecycleShape(_Shape):
     prevent_destroy: Flag = Field(default=False, description="Forbids to delete the account.")
 
 
+class ExceptionShape(_Shape):
+    """What a limit does not count, for a while."""
+
+    rule: Rule = Field(description="The key of `safety` that it is from.")
+    class_: Effect | None = Field(
+        None, alias="class", description="Of `protect`: the class of effect."
+    )
+    value: int = Field(0, ge=1, description="Of the others: how many changes are not counted.")
+    account: KeyText = Field(
+        "", pattern=f"^{KEY}$", description="Only this account and those below it."
+    )
+    reason: str = Field(min_length=1, description="Why, for those who review.")
+    until: str = Field(pattern=DAY, description="The last day, in UTC: 2026-12-31.")
+
+
+_PROTECT: Final = "Classes of effect that no change may have."
+_EXCEPTIONS: Final = "What these limits don't count, for a while."
+
+
+class AccountSafetyShape(_Shape):
+    """How much one run may change of an account and what stands below it."""
+
+    max_delete: int | None = Field(None, ge=0, description="Deletes allowed in one run.")
+    max_demote: int | None = Field(None, ge=0, description="Demotions allowed in one run.")
+    max_update_percent: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Share of these accounts that one run may update or move.",
+    )
+    protect: list[Effect] = Field([], description=_PROTECT)
+    exceptions: list[ExceptionShape] = Field([], description=_EXCEPTIONS)
+
+
 class _Shared(_Shape):
     """What all blocks have in common."""
 
@@ -177,6 +223,10 @@ class _Shared(_Shape):
     settings: dict[str, Any] = Field({}, description="The account document.")
     lifecycle: LifecycleShape = Field(
         LifecycleShape(), description="How changes of the account are treated."
+    )
+    safety: AccountSafetyShape = Field(
+        AccountSafetyShape(),
+        description="How much one run may change of the account and what stands below it.",
     )
 
 
@@ -222,6 +272,42 @@ class SafetyShape(_Shape):
         le=100,
         description="Share of the managed accounts that one run may update or move.",
     )
+    protect: list[Effect] = Field([], description=_PROTECT)
+    exceptions: list[ExceptionShape] = Field([], description=_EXCEPTIONS)
+
+
+class KnownShape(_Shape):
+    """Drift that is known, and left alone for a while."""
+
+    path: PathText = Field(description="The field, or what it stands in: `settings.timezone`.")
+    account: AccountPattern = Field(
+        description="Key or address of the account; `*` stands for any part of it."
+    )
+    reason: str = Field(min_length=1, description="Why it may stay so.")
+    until: DayText = Field(description="The last day that this holds, in UTC: 2026-12-31.")
+
+
+class DriftShape(_Shape):
+    """What is known of changes made outside."""
+
+    accept: list[KnownShape] = Field([], description="Known drift.")
+
+
+class PolicyShape(_Shape):
+    """A rule that plans are judged by."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["deny"]}, {"required": ["warn"]}]}
+    )
+
+    name: KeyText = Field(min_length=1, description="What refusals and warnings call it.")
+    when: str = Field(
+        min_length=1,
+        max_length=MAX_RULE,
+        description="Expression in CEL over `plan`, or over each `change` of it.",
+    )
+    deny: str = Field("", min_length=1, description="Why such a plan is refused.")
+    warn: str = Field("", min_length=1, description="What to say of such a plan.")
 
 
 class MovedShape(_Shape):
@@ -248,6 +334,10 @@ class _Settings(_Shape):
         [], description="Files, directories and globs of further files."
     )
     safety: SafetyShape = Field(SafetyShape(), description="How much one run may change.")
+    drift: DriftShape = Field(DriftShape(), description="What is known of changes made outside.")
+    policy: list[PolicyShape] = Field(
+        [], max_length=100, description="Rules that plans are judged by."
+    )
     variables: dict[str, VariableShape | None] = Field(
         {},
         description="What `${var.NAME}` stands for.",
@@ -329,8 +419,10 @@ def _take_out(node: JsonValue, paths: Sequence[tuple[str | int, ...]]) -> None:
     for whole in paths:
         stays = whole[0] in ("accounts", "templates") and whole[2:] == ("settings",)
         path = () if stays else whole
-        if whole[0] in ("moved", "removed", "accounts_from"):
+        if whole[0] in ("moved", "removed", "accounts_from", "drift", "policy"):
             path = whole[:1]
+        elif "exceptions" in path:
+            path = path[: path.index("exceptions") + 1]
         elif "extends" in path[2:3] or (len(path) > _OWNER and isinstance(path[-1], int)):
             path = path[:2]
         while path:

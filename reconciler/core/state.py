@@ -55,7 +55,8 @@ class AccountRecord:
     """One account under management.
 
     `applied`: the declared leaves at the last apply, as an account block; sensitive ones as
-    digests. `observed`: what the API answered for them. `updated_at`: UTC, ISO 8601.
+    digests. `observed`: what the API answered for them. `updated_at`: UTC, ISO 8601. `safety`: the
+    account's limits then, as `limits_json` writes them.
     """
 
     id: AccountId
@@ -66,6 +67,7 @@ class AccountRecord:
     etag: str
     updated_at: str
     prevent_destroy: bool = False
+    safety: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +380,8 @@ def record_json(record: AccountRecord) -> JsonObject:
     }
     if record.prevent_destroy:
         document["prevent_destroy"] = True
+    if record.safety:
+        document["safety"] = record.safety
     return document
 
 
@@ -392,6 +396,7 @@ def record_from(document: JsonObject) -> AccountRecord:
         etag=_string(document["etag"]),
         updated_at=_string(document["updated_at"]),
         prevent_destroy=document.get("prevent_destroy") is True,
+        safety=_object(document.get("safety", {})),
     )
 
 

@@ -58,7 +58,28 @@ def validate(configuration: Configuration, zones: frozenset[str]) -> list[Diagno
     diagnostics += _parents(configuration)
     diagnostics += _collisions(configuration)
     diagnostics += _leaving(configuration)
+    diagnostics += _exceptions(configuration)
     return diagnostics
+
+
+def _exceptions(configuration: Configuration) -> Iterator[Diagnostic]:
+    """Exceptions for accounts that there are not."""
+    known = configuration.accounts.keys() | configuration.removed.keys()
+    names = Known(sorted(known))
+    for key, limits in configuration.limits():
+        for exemption in limits.exceptions:
+            named = exemption.account
+            if named is not None and named not in known:
+                detail = f"{shown(named)} is neither declared nor `removed`.{names.nearest(named)}"
+                owner = None if key is None else address(key)
+                yield Diagnostic(
+                    "error",
+                    "An exception for an unknown account",
+                    detail,
+                    owner,
+                    "safety.exceptions",
+                    exemption.source,
+                )
 
 
 def _settings(

@@ -51,7 +51,7 @@ def html(report: Report) -> str:
     header = SubElement(body, "header")
     _text(header, "h1", f"reconciler {report.command}")
     _text(header, "p", report.headline, **{"class": "headline"})
-    for note in report.notes:
+    for note in filter(None, (report.effects, *report.notes)):
         _text(header, "p", note)
     nav = SubElement(body, "nav", {"aria-label": "Sections"})
     main = SubElement(body, "main")
@@ -91,7 +91,10 @@ def _lists(main: Element, report: Report) -> None:
     _list(main, "Dangerous", report.dangers)
     _list(main, "Refused", refused)
     _list(main, "Not done", report.errors)
+    _list(main, "Nobody manages", report.unmanaged)
+    _list(main, "Known drift", report.known)
     _list(main, "Noticed", [diagnostic(found) for found in report.diagnostics])
+    _list(main, "The same on many accounts", report.groups)
 
 
 def _list(main: Element, title: str, items: Sequence[str]) -> None:

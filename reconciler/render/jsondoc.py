@@ -9,6 +9,7 @@ from reconciler import __version__
 from reconciler.core import diff
 from reconciler.core.danger import dangers
 from reconciler.core.graph import Action
+from reconciler.core.groups import groups
 from reconciler.core.masking import masked, open_side
 from reconciler.core.values import ABSENT, JsonObject, JsonValue, address, dotted
 from reconciler.render import safe
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from reconciler.core.configuration import Declared
     from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange, Side
+    from reconciler.core.drift import Accepted, Drift, Unmanaged
     from reconciler.core.graph import Operation
+    from reconciler.core.groups import Group
     from reconciler.core.outcome import Result
     from reconciler.core.plan import Change, Plan
     from reconciler.core.recovery import Unfinished
@@ -64,7 +67,13 @@ def plan(
         "no_op": plan.unchanged,
         "drift": sum(change.drift for change in plan.changes),
     }
+    document["effects"] = {
+        effect: {"accounts": found.accounts, "resellers": found.resellers}
+        for effect, found in plan.effects.items()
+    }
     document["changes"] = [_change(change) for change in plan.changes]
+    document["groups"] = [_group(group) for group in groups(plan.changes)]
+    document["known"] = _known(plan.known)
     document["dangerous"] = [_danger(danger) for danger in dangers(plan)]
     document["intents"] = [_unfinished(unfinished) for unfinished in plan.unfinished]
     document["operations"] = [_operation(operation, plan.state) for operation in plan.operations]
@@ -77,17 +86,78 @@ def plan(
     return document
 
 
-def drift(state: State, changes: Sequence[Change], unchanged: int) -> JsonObject:
+def drift(found: Drift) -> JsonObject:
     """What was changed outside: `before` is what was applied, `after` what is live."""
-    document = _head("drift", state)
+    document = _head("drift", found.state)
     document["summary"] = {
         **{action.value: 0 for action in ORDER},
-        "no_op": unchanged,
-        "drift": len(changes),
+        "no_op": len(found.unchanged),
+        "drift": len(found.changes),
+        "unmanaged": len(found.unmanaged),
+        "known": len(found.known),
     }
-    document["changes"] = [_change(change) for change in changes]
-    document["diagnostics"] = []
+    document["changes"] = [{**_change(change), **_traces(change)} for change in found.changes]
+    document["unmanaged"] = [_stranger(one) for one in found.unmanaged]
+    document["known"] = _known(found.known)
+    document["diagnostics"] = [diagnostic(one) for one in found.diagnostics]
     return document
+
+
+def accepted(found: Sequence[Accepted]) -> JsonObject:
+    """What the YAML says by now."""
+    leaves: list[JsonValue] = [
+        {
+            "address": address(one.key),
+            **_field(one.field),
+            "file": one.source.file,
+            "line": one.source.line,
+        }
+        for one in found
+    ]
+    return answer("drift", {"accepted": leaves})
+
+
+def _traces(change: Change) -> JsonObject:
+    """When it was changed, as far as the platform tells."""
+    record, live = change.record, change.live
+    return {
+        "applied_at": (record.updated_at or None) if record else None,
+        "applied_revision": (record.etag or None) if record else None,
+        "revision": (live.revision or None) if live else None,
+        "created": (live.created_at or None) if live else None,
+        "request_id": (live.request_id or None) if live else None,
+    }
+
+
+def _stranger(found: Unmanaged) -> JsonObject:
+    account = found.account
+    return {
+        "id": account.id,
+        "name": account.name,
+        "realm": account.document.get("realm"),
+        "parent": found.parent,
+        "reseller": account.reseller,
+        "created": account.created_at or None,
+        "revision": account.revision or None,
+        "request_id": account.request_id or None,
+    }
+
+
+def _known(changes: Sequence[Change]) -> list[JsonValue]:
+    """Known drift, a leaf each."""
+    return [
+        {
+            "address": change.address,
+            "id": change.id,
+            "name": change.name,
+            **_field(field),
+            "reason": field.known.reason,
+            "until": f"{field.known.until}",
+        }
+        for change in changes
+        for field in (change.known or change.fields)
+        if field.known is not None
+    ]
 
 
 def resolved(declared: Declared, variables: Mapping[str, Variable]) -> JsonObject:
@@ -190,6 +260,20 @@ def _change(change: Change) -> JsonObject:
         "drift": change.drift,
         "reason": change.reason,
         "fields": [_field(field) for field in change.fields],
+    }
+
+
+def _group(group: Group) -> JsonObject:
+    return {
+        "path": dotted(group.field.path),
+        "op": group.field.op,
+        "before": _side(group.field.before),
+        "after": _side(group.field.after),
+        "sensitive": group.field.sensitive,
+        "drift": group.field.drift,
+        "count": len(group.keys),
+        "resellers": {**group.resellers},
+        "addresses": [address(key) for key in group.keys],
     }
 
 

@@ -32,6 +32,10 @@ def junit(report: Report) -> str:
     if report.errors and not report.entries:
         case = SubElement(suite, "testcase", classname="failed", name=report.command, time="0")
         SubElement(case, "error", message=report.headline).text = "\n".join(report.errors)
+    for told in report.unmanaged:
+        name = told.partition(" ")[0]  # its id
+        case = SubElement(suite, "testcase", classname="unmanaged", name=name, time="0")
+        SubElement(case, "failure", message=told, type="unmanaged")
     above = resellers(report)
     for entry in report.entries:
         _case(suite, entry, above[entry.node.key])
@@ -60,5 +64,6 @@ def _case(suite: Element, entry: Entry, reseller: str) -> None:
     if entry.verdict in ("changed", "failed"):
         failure = SubElement(case, "failure", message=entry.words, type=entry.verdict)
         failure.text = "\n".join(line.text for line in entry.lines)
-    elif entry.verdict == "skipped":
-        SubElement(case, "skipped", message=entry.words)
+    elif entry.verdict in ("skipped", "known"):
+        skipped = SubElement(case, "skipped", message=entry.words)
+        skipped.text = "\n".join(line.text for line in entry.lines) or None

@@ -15,7 +15,7 @@ from reconciler.core.values import ROOT, address
 from reconciler.render.report import by_reseller
 from reconciler.render.safe import html
 from reconciler.render.safe import markdown as code
-from reconciler.render.text import diagnostic
+from reconciler.render.text import accounts, diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ LIMIT: Final = 65_000
 """Bytes. GitHub takes 65,536 characters in a comment; the rest is for a mark to find it again by."""
 
 _DANGERS: Final = 40_000
-_OTHERS: Final = 6_000
+_OTHERS: Final = 5_000
 """Bytes that the dangerous part, and each further list, may take at most."""
 
 _ENTRY: Final = 4_000
@@ -39,18 +39,24 @@ _NAME: Final = 80
 _FRAME: Final = 1_000
 """Bytes that a fold takes besides its blocks, at most."""
 
-_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "error": "- "}
+_SIGNS: Final = {"add": "", "change": "! ", "remove": "", "error": "- ", "note": "  "}
 """What makes a line coloured in a block of `diff`; the others have their sign already."""
 
 
 def markdown(report: Report) -> str:
-    """The report: what is dangerous and what went wrong first, details last, cut to fit `LIMIT`."""
+    """The report, the most important first, cut to fit `LIMIT`.
+
+    First what is dangerous and what went wrong, then what many accounts have in common, details last.
+    """
     page = "".join(_summary(report))
     lists = (
         ("Dangerous", report.dangers, _DANGERS),
         ("Refused", [f"{r.rule}: {r.detail}" for r in report.refusals], _OTHERS),
         ("Not done", report.errors, _OTHERS),
+        ("Nobody manages", report.unmanaged, _OTHERS),
+        ("Known drift, left alone", report.known, _OTHERS),
         ("Noticed", [diagnostic(found) for found in report.diagnostics], _OTHERS),
+        ("The same on many accounts", report.groups, _OTHERS),
     )
     for title, items, room in lists:
         page += _list(title, items, room)
@@ -63,7 +69,7 @@ def _summary(report: Report) -> Iterator[str]:
     if report.dangerous:
         kinds = ", ".join(f"{number} {what}" for what, number in report.dangerous.items())
         yield f"**Dangerous: {kinds.replace('_', ' ')}.**\n\n"
-    yield from (f"{note}\n\n" for note in report.notes)
+    yield from (f"{note}\n\n" for note in (report.effects, *report.notes) if note)
     if report.digest:
         yield f"Plan digest: {code(report.digest)}\n\n"
     yield f"<sub>{report.made:%Y-%m-%d %H:%M:%S} UTC</sub>\n\n"
@@ -77,24 +83,35 @@ def _list(title: str, items: Sequence[str], room: int) -> str:
 
 
 def _details(report: Report, room: int) -> str:
-    """A fold per reseller, as many as there is room for, and how many accounts are not in them."""
-    left = len(report.changed)
+    """A fold per reseller, as many as there is room for, and how many accounts are not in them.
+
+    Of accounts that are told by the groups there is no more than their number.
+    """
+    left = sum(not entry.folded for entry in report.changed)
     room -= len(_left_out(left))
     folds = []
     for reseller, entries in by_reseller(report):
-        shown = _fitting(map(_entry, entries), room - _FRAME)
-        if not shown:
+        own = [entry for entry in entries if not entry.folded]
+        shown = _fitting(map(_entry, own), room - _FRAME)
+        if not shown and (own or room < _FRAME):
             break
-        folds.append(_fold(_title(report, reseller, entries), shown, len(entries) - len(shown)))
+        alike = len(entries) - len(own)
+        fold = _fold(_title(report, reseller, entries), shown, len(own) - len(shown), alike)
+        folds.append(fold)
         room -= _size(folds[-1])
         left -= len(shown)
     return "".join(folds) + (_left_out(left) if left else "")
 
 
-def _fold(title: str, blocks: Sequence[str], left: int) -> str:
-    """Blocks whose lines all begin with an indent or a sign, so that none of them ends the code."""
-    head = f"<details><summary>{title}</summary>\n\n```diff\n"
-    return f"{head}{''.join(blocks)}```\n{_more(left)}\n</details>\n\n"
+def _fold(title: str, blocks: Sequence[str], left: int, alike: int) -> str:
+    """Blocks whose lines all begin with an indent or a sign, so that none of them ends the code.
+
+    `left`: how many there is no room for; `alike`: how many accounts the groups tell all of.
+    """
+    head = f"<details><summary>{title}</summary>\n\n"
+    code_block = f"```diff\n{''.join(blocks)}```\n{_more(left)}" if blocks else ""
+    others = f"\n{accounts(alike)} as told above.\n" if alike else ""
+    return f"{head}{code_block}{others}\n</details>\n\n"
 
 
 def _title(report: Report, reseller: str, entries: Sequence[Entry]) -> str:
@@ -104,8 +121,7 @@ def _title(report: Report, reseller: str, entries: Sequence[Entry]) -> str:
     label = ROOT if node is None else address(node.key)
     kinds = Counter(kind for entry in entries for kind in entry.kinds)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-    many = "1 account" if len(entries) == 1 else f"{len(entries)} accounts"
-    return f"<code>{html(label + name)}</code>: {many}: {counts}"
+    return f"<code>{html(label + name)}</code>: {accounts(len(entries))}: {counts}"
 
 
 def _entry(entry: Entry) -> str:
@@ -136,8 +152,7 @@ def _more(left: int) -> str:
 
 
 def _left_out(left: int) -> str:
-    many = "1 account" if left == 1 else f"{left} accounts"
-    return f"The details of {many} did not fit in here; other reports have them.\n"
+    return f"The details of {accounts(left)} did not fit in here; other reports have them.\n"
 
 
 def _short(text: str, length: int = _LINE) -> str:

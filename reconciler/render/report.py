@@ -7,10 +7,11 @@ account into the tree of resellers.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from reconciler.core.danger import dangers
+from reconciler.core.groups import folded, groups, large
 from reconciler.core.values import ROOT, Diagnostic, Key, address, value_at
 from reconciler.render.safe import terminal
 from reconciler.render.text import (
@@ -19,21 +20,28 @@ from reconciler.render.text import (
     danger,
     diagnostic,
     drift_sums,
+    effects,
     failure,
+    group,
+    known_line,
     leaf,
     outcome_sums,
+    stranger,
     sums,
+    traces,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from reconciler.core.drift import Drift
     from reconciler.core.outcome import Outcome, Result
-    from reconciler.core.plan import Change, Plan, Refusal
+    from reconciler.core.plan import Change, Plan
+    from reconciler.core.safety import Refusal
     from reconciler.core.state import State
 
-Verdict = Literal["unchanged", "changed", "done", "failed", "skipped"]
+Verdict = Literal["unchanged", "known", "changed", "done", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +56,28 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One thing about an account. `op`: what happens to a field; `error`: what kept that from it."""
+    """One thing about an account.
 
-    op: Literal["add", "change", "remove", "error"]
+    `op`: what happens to a field; `error`: what kept that from it; `note`: what else is to be known.
+    """
+
+    op: Literal["add", "change", "remove", "error", "note"]
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An account that was looked at. `kinds`: the words that it can be found by; all texts are safe."""
+    """An account that was looked at. `kinds`: the words that it can be found by; all texts are safe.
+
+    `folded`: all that is to be told of it, the report's groups tell.
+    """
 
     node: Node
     verdict: Verdict
     words: str
     kinds: tuple[str, ...]
     lines: tuple[Line, ...]
+    folded: bool = False
 
     @property
     def label(self) -> str:
@@ -75,28 +90,35 @@ class Report:
     """All that a report tells.
 
     `headline`: the whole in one sentence. `digest`: of the plan, "" if there is nothing to apply.
+    `unmanaged` and `known`: accounts that nobody manages, and drift that is known, a line each.
     `dangers` and `errors`: lines to be read first; `dangerous`: how many dangers there are of each
-    kind. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
+    kind. `effects`: whom it reaches, in one sentence. `groups`: what many accounts have in common, a
+    line each. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
     looked at too.
     """
 
     command: str
     made: datetime
     headline: str
+    effects: str = ""
     notes: tuple[str, ...] = ()
     digest: str = ""
     dangers: tuple[str, ...] = ()
     dangerous: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     errors: tuple[str, ...] = ()
+    unmanaged: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
+    groups: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
     nodes: Mapping[Key, Node] = field(default_factory=dict)
 
     @property
     def changed(self) -> tuple[Entry, ...]:
         """The accounts that something is done to, or was."""
-        return tuple(entry for entry in self.entries if entry.verdict != "unchanged")
+        quiet = ("unchanged", "known")
+        return tuple(entry for entry in self.entries if entry.verdict not in quiet)
 
 
 def of_plan(
@@ -113,38 +135,60 @@ def of_plan(
         entries = [_planned(change, changed[change.key]) for change in plan.changes]
     else:
         entries = _outcomes(plan, outcome, changed)
+    told = large(groups(plan.changes))
+    left_out = folded(plan, told)
+    entries = [
+        replace(entry, folded=entry.node.key in left_out and entry.verdict in ("changed", "done"))
+        for entry in entries
+    ]
     found = dangers(plan)
     names = {change.key: change.name for change in plan.changes}
     return Report(
         command=command,
         made=made,
         headline=_headline(plan, command, outcome),
+        effects=effects(plan),
         notes=tuple(_notes(plan)),
         digest=plan.digest if plan.changes and not plan.refusals else "",
         dangers=tuple(danger(one, names) for one in found),
         dangerous=Counter(one.what for one in found),
         refusals=plan.refusals,
+        known=_known_lines(plan.known),
         errors=_errors(outcome.results) if outcome else (),
         diagnostics=plan.diagnostics,
+        groups=tuple(map(group, told)),
         entries=_sorted([*map(_unchanged, quiet.values()), *entries]),
         nodes=remembered | quiet | changed,
     )
 
 
-def of_drift(
-    state: State, changes: Sequence[Change], unchanged: Sequence[Key], made: datetime
-) -> Report:
+def of_drift(found: Drift, made: datetime) -> Report:
     """What was changed outside since the last apply."""
-    nodes = _remembered(state)
-    entries = [_unchanged(nodes[key]) for key in unchanged]
-    entries += [_drifted(change, nodes[change.key]) for change in changes]
+    nodes = _remembered(found.state)
+    changed = {change.key for change in found.changes}
+    entries = [_unchanged(nodes[key]) for key in found.unchanged]
+    entries += [_drifted(change, nodes[change.key]) for change in found.changes]
+    entries += [_known(c, nodes[c.key]) for c in found.known if c.key not in changed]
     return Report(
         command="drift",
         made=made,
-        headline=drift_sums(len(changes), len(unchanged)),
+        headline=drift_sums(found),
+        unmanaged=tuple(map(stranger, found.unmanaged)),
+        known=_known_lines(found.known),
+        diagnostics=found.diagnostics,
         entries=_sorted(entries),
         nodes=nodes,
     )
+
+
+def _known_lines(changes: Iterable[Change]) -> tuple[str, ...]:
+    return tuple(known_line(c, field) for c in changes for field in (c.known or c.fields))
+
+
+def _known(change: Change, node: Node) -> Entry:
+    """An account with nothing but known drift."""
+    lines = tuple(Line(field.op, known_line(change, field)) for field in change.fields)
+    return Entry(node, "known", "has known drift", (), lines)
 
 
 def of_failure(command: str, diagnostics: Sequence[Diagnostic], made: datetime) -> Report:
@@ -242,7 +286,8 @@ def _applied(change: Change, node: Node, results: Sequence[Result]) -> Entry:
 def _drifted(change: Change, node: Node) -> Entry:
     kind = "changed" if change.live is not None else "deleted"
     words = change.reason.removeprefix("it ")
-    return Entry(node, "changed", words, (kind,), tuple(_lines(change, note=False)))
+    told = (Line("note", line) for line in traces(change))
+    return Entry(node, "changed", words, (kind,), (*_lines(change, note=False), *told))
 
 
 def _lines(change: Change, *, note: bool = True) -> Iterator[Line]:

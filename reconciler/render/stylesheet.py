@@ -37,7 +37,7 @@ section > .lines { max-height: 24rem; overflow: auto; border-left: .25rem solid 
 .add { color: var(--add); } .change { color: var(--change); }
 .remove, .error, .dangerous h2, .refused h2, .not-done h2 { color: var(--remove); }
 fieldset { border: 1px solid var(--line); border-radius: .375rem; margin: 0 0 .75rem; padding: .25rem .75rem .5rem; }
-legend, .rank { color: var(--dim); font-size: .875rem; }
+legend, .rank, .note { color: var(--dim); font-size: .875rem; }
 label { display: inline-block; padding: .25rem 1rem .25rem 0; cursor: pointer; }
 input { accent-color: var(--link); }
 summary, .account > p { margin: 0; padding: .25rem 0; cursor: pointer; }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from signal import Signals
 from typing import TYPE_CHECKING, Final
 
@@ -10,16 +13,20 @@ from reconciler.core.danger import dangers
 from reconciler.core.diff import present, shield
 from reconciler.core.diff import resolved as fields_of
 from reconciler.core.graph import Action
+from reconciler.core.groups import folded, groups, large
 from reconciler.core.values import ROOT, address, dotted, leaves
 from reconciler.render.jsondoc import ORDER, variables_in
 from reconciler.render.safe import terminal, value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from reconciler.core.configuration import Declared
     from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange
+    from reconciler.core.drift import Accepted, Drift, Unmanaged
+    from reconciler.core.effects import Effect
+    from reconciler.core.groups import Group
     from reconciler.core.live import LiveAccount
     from reconciler.core.outcome import Outcome, Result
     from reconciler.core.plan import Change, Plan
@@ -59,6 +66,16 @@ _COUNTED: Final = (
     Action.DELETE,
 )
 NOT_REFRESHED: Final = "Not refreshed: what was changed outside since the last apply is not known."
+_AFFECTED: Final[Mapping[Effect, str]] = {
+    "service": "service",
+    "emergency": "emergency calls",
+    "privacy": "privacy",
+    "money": "money",
+    "cosmetic": "cosmetic details",
+}
+_RESELLERS: Final = 10
+"""Resellers that the line of a group names."""
+
 _WIDTH: Final = 50
 _WIDE: Final = 80
 
@@ -73,12 +90,20 @@ def coloured(style: str, text: str) -> str:
     return f"{_ANSI[style]}{text}\x1b[0m"
 
 
-def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
-    """A plan: what was left open, each change with its fields, what is refused or dangerous, the sum."""
+def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False, fold: bool = True) -> str:
+    """A plan: what was left open, each change with its fields, what is refused or dangerous, the sum.
+
+    `fold`: tell what many accounts have in common once.
+    """
     lines = [f"  {address(u.key)}: {terminal(u.detail)}" for u in plan.unfinished if not u.doubtful]
     if lines:
         lines = [paint("bold", "Left open by an interrupted run:"), *lines, ""]
+    told = large(groups(plan.changes)) if fold else ()
+    left_out = folded(plan, told)
+    lines += _folded(told, len(left_out), paint) if left_out else ()
     for change in plan.changes:
+        if change.key in left_out:
+            continue
         lines += _change(change, paint)
         if unmanaged and change.declared is not None and change.live is not None:
             lines += _unmanaged(change.declared, change.live, paint)
@@ -93,8 +118,40 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False) -> str:
     )
     for key in temporary:
         lines.append(f"  {address(key)} will be demoted and promoted again (temporary)")
+    lines += known_drift(plan.known, paint)
     lines += _summary(plan, paint)
     return "\n".join(lines) + "\n"
+
+
+def _folded(told: Sequence[Group], left_out: int, paint: Paint) -> Iterator[str]:
+    """What many accounts have in common, and of how many of them nothing else is to be told."""
+    yield from (paint(found.field.op, f"  {group(found)}") for found in told)
+    yield paint("dim", f"  {accounts(left_out)} with no other change: --show-all lists each.")
+
+
+def group(group: Group) -> str:
+    """`~ settings.language: "en-us" -> "fr-fr" on 412 accounts (acme 300, globex 112)`."""
+    shown = list(group.resellers.items())[:_RESELLERS]
+    names = [f"{terminal(key)} {count}" for key, count in shown]
+    more = len(group.resellers) - len(shown)
+    names += [f"{more} more"] if more else []
+    outside = "  (changed outside)" if group.field.drift else ""
+    return f"{leaf(group.field)} on {accounts(len(group.keys))} ({', '.join(names)}){outside}"
+
+
+def accounts(count: int) -> str:
+    """`1 account`, `418 accounts`."""
+    return "1 account" if count == 1 else f"{count} accounts"
+
+
+def effects(plan: Plan) -> str:
+    """Whom a plan reaches, in one sentence: `Affects service of 418 accounts under 3 resellers.`; or ""."""
+    parts = []
+    for effect, found in plan.effects.items():
+        under = "1 reseller" if found.resellers == 1 else f"{found.resellers} resellers"
+        where = f" under {under}" if found.resellers else ""
+        parts.append(f"{_AFFECTED[effect]} of {accounts(found.accounts)}{where}")
+    return f"Affects {', '.join(parts)}." if parts else ""
 
 
 def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
@@ -110,6 +167,8 @@ def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
             yield paint("remove", f"  {danger(found, names)}")
     if plan.changes:
         yield paint("bold", sums(plan))
+        if affected := effects(plan):
+            yield affected
     elif not plan.refusals:
         yield sums(plan)
     if not plan.refreshed:
@@ -145,28 +204,97 @@ def made(saved: SavedPlan) -> str:
     if saved.targets:
         lines.append(f"Only {', '.join(saved.targets)}.")
     if saved.allow:
-        lines.append(f"Allowed: {', '.join(f'{k}={v}' for k, v in sorted(saved.allow.items()))}.")
+        allowed = (
+            k.replace(".", "=") if k.startswith("protect.") else f"{k}={v}"
+            for k, v in sorted(saved.allow.items())
+        )
+        lines.append(f"Allowed: {', '.join(allowed)}.")
     return "".join(f"{terminal(line)}\n" for line in lines)
 
 
-def drift(changes: Sequence[Change], unchanged: int, paint: Paint) -> str:
+def drift(found: Drift, paint: Paint) -> str:
     """What was changed outside: applied -> live."""
     lines: list[str] = []
-    for change in changes:
-        label = f"{change.address} ({terminal(change.name)})"
-        lines.append(f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}")
-        lines += [_field(field, paint, note=False) for field in change.fields]
-    total = drift_sums(len(changes), unchanged)
-    lines.append(paint("bold", total) if changes else total)
+    for change in found.changes:
+        lines += _outside(change, paint)
+        lines += [paint("dim", f"      {line}") for line in traces(change)]
+    if found.unmanaged:
+        lines += [paint("bold", "Nobody manages:")]
+        lines += [paint("add", f"  + {stranger(one)}") for one in found.unmanaged]
+    lines += known_drift(found.known, paint)
+    total = drift_sums(found)
+    lines.append(paint("bold", total) if found.found else total)
     return "\n".join(lines) + "\n"
 
 
-def drift_sums(changed: int, unchanged: int) -> str:
+def _outside(change: Change, paint: Paint) -> Iterator[str]:
+    label = f"{change.address} ({terminal(change.name)})"
+    yield f"  {paint('bold', f'{label:<{_WIDTH}}')} {change.reason.removeprefix('it ')}"
+    yield from (_field(field, paint, note=False) for field in change.fields)
+
+
+def traces(change: Change) -> Iterator[str]:
+    """When it was changed, as far as the platform tells; it never tells by whom."""
+    record, live = change.record, change.live
+    if record is None:
+        return
+    applied = f"applied {record.updated_at}" if record.updated_at else "never applied"
+    if live is None:
+        yield terminal(f"revision {_short(record.etag)}, {applied}")
+    else:
+        request = f"; read by request {live.request_id}" if live.request_id else ""
+        now = f"now {_short(live.revision)}{request}"
+        yield terminal(f"revision {_short(record.etag)}, {applied}; {now}")
+
+
+def _short(revision: str) -> str:
+    """A revision as far as people need it: the number, and a bit of what tells it from others."""
+    number, dash, rest = revision.partition("-")
+    return f"{number}{dash}{rest[:6]}"
+
+
+def stranger(found: Unmanaged) -> str:
+    """An account that nobody manages, in a line."""
+    account = found.account
+    realm = account.document.get("realm", "")
+    made = f", created {account.created_at}" if account.created else ""
+    rank = ", reseller" if account.reseller else ""
+    return terminal(
+        f"{account.id} ({account.name}) below {found.parent}: realm {realm}{rank}{made}"
+    )
+
+
+def known_drift(changes: Sequence[Change], paint: Paint) -> Iterator[str]:
+    """What is known to have been changed outside, and is left alone."""
+    if changes:
+        yield paint("bold", "Known drift, left alone:")
+    for change in changes:
+        for field in change.known or change.fields:
+            yield paint("dim", f"  {known_line(change, field)}")
+
+
+def known_line(change: Change, field: FieldChange) -> str:
+    """One leaf of known drift, with the reason and the end of it."""
+    until = f"  (until {field.known.until}: {field.known.reason})" if field.known else ""
+    return f"{change.address} ({terminal(change.name)}): {leaf(field)}{terminal(until)}"
+
+
+def accepted(found: Sequence[Accepted]) -> str:
+    """What the YAML says by now, a line each."""
+    return "".join(
+        f"{address(one.key)}: {leaf(one.field)}  ({terminal(str(one.source))})\n" for one in found
+    )
+
+
+def drift_sums(found: Drift) -> str:
     """What was changed outside, in one sentence."""
-    if not changed:
-        return f"No drift. {unchanged} accounts are as they were applied."
-    count = "1 account" if changed == 1 else f"{changed} accounts"
-    return f"Drift: {count} changed outside, {unchanged} unchanged."
+    changed, unchanged = len(found.changes), len(found.unchanged)
+    only = {change.key for change in found.known} - {change.key for change in found.changes}
+    known = f", {len(only)} with known drift alone" if only else ""
+    if not found.found:
+        return f"No drift. {unchanged} accounts are as they were applied{known}."
+    more = f", {len(found.unmanaged)} that nobody manages" if found.unmanaged else ""
+    return f"Drift: {accounts(changed)} changed outside, {unchanged} unchanged{known}{more}."
 
 
 def outcome(plan: Plan, outcome: Outcome, paint: Paint) -> str:
@@ -186,6 +314,10 @@ def _what_next(outcome: Outcome) -> Iterator[str]:
     statuses = {result.status for result in outcome.results}
     if outcome.signal is not None:
         yield f"Interrupted by {Signals(outcome.signal).name}: nothing more was begun."
+    if outcome.unsaved:
+        yield f"Not all of this could be recorded in state: {terminal(outcome.unsaved)}"
+        yield "Apply again when that is mended: it finds out what was done, and goes on from there."
+        return
     if statuses & {"failed", "stale"}:
         yield "What went wrong is said above, with what to do about it."
     if not outcome.succeeded:
@@ -260,39 +392,60 @@ def diagnostic(found: Diagnostic) -> str:
     return terminal(": ".join([*place, found.detail]))
 
 
-def tree(plan: Plan, paint: Paint) -> str:
-    """The changes on the tree of their parents, for a terminal. Empty if nothing changes."""
-    changes = {change.key: change for change in plan.changes}
+def tree(plan: Plan, paint: Paint, *, fold: bool = True) -> str:
+    """The changes on the tree of their parents, for a terminal. Empty if nothing changes.
+
+    `fold`: of accounts that groups tell all of, only their number stands below their parent, unless
+    something else stands below them.
+    """
     parents = {change.key: change.parent for change in plan.changes}
+    left_out = folded(plan, large(groups(plan.changes))) if fold else frozenset()
+    shown = _with_those_above((parents.keys() - left_out) | {*parents.values()}, parents)
     below: dict[str, list[str]] = {}
-    for key, parent in sorted(parents.items()):
-        below.setdefault(parent, []).append(key)
+    for key in sorted(shown):
+        below.setdefault(parents[key], []).append(key)
+    alike = Counter(parent for key, parent in parents.items() if key not in shown)
     tops = sorted({parent for parent in parents.values() if parent not in parents})
+    branches = _Branches(below, {change.key: change for change in plan.changes}, alike, paint)
     lines: list[str] = []
     for top in tops:
         lines.append(paint("dim", ROOT if top == ROOT else terminal(address(top))))
-        lines += _branches(top, below, changes, paint, "", frozenset())
+        lines += branches.under(top, "", frozenset())
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _branches(
-    top: str,
-    below: dict[str, list[str]],
-    changes: dict[str, Change],
-    paint: Paint,
-    indent: str,
-    above: frozenset[str],
-) -> Iterator[str]:
-    keys = [key for key in below.get(top, []) if key not in above]
-    for index, key in enumerate(keys):
-        last = index == len(keys) - 1
-        change = changes[key]
-        words = ", ".join(DONE[action] for action in change.actions)
-        style = _STYLE.get(change.actions[0], "change")
-        yield f"{indent}{'└── ' if last else '├── '}{key} ({terminal(change.name)})  {paint(style, words)}"
-        yield from _branches(
-            key, below, changes, paint, indent + ("    " if last else "│   "), above | {top}
-        )
+def _with_those_above(keys: AbstractSet[Key], parents: Mapping[Key, Key]) -> set[Key]:
+    """The keys, and those above them as far as something happens to them."""
+    found: set[Key] = set()
+    for key in keys:
+        above = key
+        while above in parents and above not in found:
+            found.add(above)
+            above = parents[above]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Branches:
+    """The lines of a tree. `alike`: how many accounts below each are told elsewhere."""
+
+    below: Mapping[Key, list[Key]]
+    changes: Mapping[Key, Change]
+    alike: Mapping[Key, int]
+    paint: Paint
+
+    def under(self, top: Key, indent: str, above: frozenset[Key]) -> Iterator[str]:
+        keys = [key for key in self.below.get(top, []) if key not in above]
+        more = self.alike.get(top, 0)
+        for index, key in enumerate(keys):
+            last = index == len(keys) - 1 and not more
+            change = self.changes[key]
+            words = ", ".join(DONE[action] for action in change.actions)
+            words = self.paint(_STYLE.get(change.actions[0], "change"), words)
+            yield f"{indent}{'└── ' if last else '├── '}{key} ({terminal(change.name)})  {words}"
+            yield from self.under(key, indent + ("    " if last else "│   "), above | {top})
+        if more:
+            yield f"{indent}└── {self.paint('dim', f'{accounts(more)} as told below')}"
 
 
 def state(state: State) -> str:

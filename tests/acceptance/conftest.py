@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from reconciler.sandbox.records import Record
     from reconciler.sandbox.wire import Response
 
-_BLOCK_KEYS: Final = ("extends", "id", "lifecycle", "parent", "reseller")
+_BLOCK_KEYS: Final = ("extends", "id", "lifecycle", "parent", "reseller", "safety")
 """What of an account block is not settings."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconciler.sandbox.options import ROOT_ID
 
@@ -128,16 +128,194 @@ def test_a_disabled_account_that_is_declared_enabled_is_enabled(
 def test_an_account_that_nobody_manages_is_no_drift(world: World, project: Project) -> None:
     two_applied(project)
     world.create("stranger", ROOT_ID)
-    world.create("below", world.account("acme").id)
+    below = world.create("below", world.account("acme").id)
     assert project.run("drift").code == 0
     assert project.plan().code == 0
+    told = project.run("drift", "--unmanaged")
+    assert told.code == 2
+    assert f"+ {below} (below) below acme: realm below.sip.example.com, created 20" in told.out
+    assert "Drift: 0 accounts changed outside, 2 unchanged, 2 that nobody manages." in told.out
+    document = project.run("drift", "--unmanaged", "--format", "json").json
+    assert [(one["name"], one["parent"]) for one in document["unmanaged"]] in (
+        [("stranger", "root"), ("below", "acme")],
+        [("below", "acme"), ("stranger", "root")],
+    )
+    assert all(one["revision"] and one["request_id"] for one in document["unmanaged"])
+    only = project.run("drift", "--unmanaged", "--target", "accounts.acme", "--format", "json")
+    assert [one["name"] for one in only.json["unmanaged"]] == ["below"]
 
 
-def test_drift_and_declaration_in_one_field_are_told_apart(world: World, project: Project) -> None:
+def test_a_rank_that_nobody_declares_is_drift_until_an_apply_takes_note(
+    world: World, project: Project
+) -> None:
+    two_applied(project)
+    world.promote("other")
+    drift = project.run("drift")
+    assert drift.code == 2
+    assert "~ reseller: false -> true" in drift.out
+    assert_mended(project)
+    assert world.resellers() == ["other"]
+
+
+def test_drift_tells_when_as_far_as_the_platform_does(world: World, project: Project) -> None:
     two_applied(project)
     world.patch("acme", language="fr-fr")
-    project.declare({"acme": {"language": "fr-fr", "reseller": False}, "other": {}})
+    (change,) = project.run("drift", "--format", "json").json["changes"]
+    record = project.state()["accounts"]["acme"]
+    assert change["applied_at"] == record["updated_at"]
+    assert change["applied_revision"] == record["etag"]
+    assert change["revision"] not in (record["etag"], None)
+    assert change["created"].startswith("20")
+    assert change["request_id"]
+    assert change["fields"][0]["source"]["file"] == "reconciler.yaml"
+    told = project.run("drift").out
+    assert f"revision {record['etag'][:8]}, applied {record['updated_at']}; now" in told
+
+
+# --- known drift -------------------------------------------------------------------------------
+
+
+def knowing(project: Project, accounts: dict[str, Any], **entry: str) -> None:
+    """Declare accounts, and one entry of known drift."""
+    entry = {"account": "acme", "reason": "a test of theirs", "until": "2999-12-31", **entry}
+    project.declare(accounts, drift={"accept": [{**entry}]})
+
+
+def test_known_drift_is_shown_apart_and_left_alone(world: World, project: Project) -> None:
+    accounts: dict[str, Any] = {"acme": {"language": "en-us", "reseller": False}, "other": {}}
+    two_applied(project)
+    world.patch("acme", language="fr-fr")
+    knowing(project, accounts, path="settings.language")
+    drift = project.run("drift")
+    assert drift.code == 0
+    assert 'language: "en-us" -> "fr-fr"  (until 2999-12-31: a test of theirs)' in drift.out
+    assert "No drift. 1 accounts are as they were applied, 1 with known drift alone." in drift.out
+    planned = project.plan()
+    assert planned.code == 0
+    assert "Known drift, left alone:" in planned.out
+    for _ in range(2):
+        world.log.clear()
+        assert project.apply().code == 0
+        assert world.writes == []
+        assert project.run("drift").code == 0
+    (known,) = project.run("drift", "--format", "json").json["known"]
+    assert (known["path"], known["before"], known["after"], known["reason"], known["until"]) == (
+        "settings.language", "en-us", "fr-fr", "a test of theirs", "2999-12-31",
+    )  # fmt: skip
+
+
+def test_known_drift_stays_alone_while_the_rest_of_the_account_is_changed(
+    world: World, project: Project
+) -> None:
+    two_applied(project)
+    world.patch("acme", language="fr-fr")
+    accounts: dict[str, Any] = {
+        "acme": {"language": "en-us", "org": "Acme", "reseller": False},
+        "other": {},
+    }
+    knowing(project, accounts, path="language")
+    saved = project.directory / "plan.json"
+    assert project.plan("--out", str(saved)).code == 2
+    assert "Known drift, left alone:" in project.run("show", str(saved)).out
+    assert project.run("apply", str(saved)).code == 0
+    document = world.account("acme").document
+    assert (document["language"], document["org"]) == ("fr-fr", "Acme")
+    assert project.plan().code == 0
+    assert project.run("drift").code == 0
+    project.declare(accounts)
     assert project.run("drift").code == 2
+    assert_mended(project)
+    assert world.account("acme").document["language"] == "en-us"
+
+
+def test_known_drift_comes_back_when_it_is_over(world: World, project: Project) -> None:
+    two_applied(project)
+    world.patch("acme", language="fr-fr")
+    accounts: dict[str, Any] = {"acme": {"language": "en-us", "reseller": False}, "other": {}}
+    knowing(project, accounts, path="settings.language", until="2020-02-29")
+    drift = project.run("drift")
+    assert drift.code == 2
+    assert "reconciler.yaml:" in drift.err
+    assert "was known drift until 2020-02-29" in drift.err
+    assert_mended(project)
+
+
+def test_a_move_and_a_promotion_can_be_known(world: World, project: Project) -> None:
+    accounts: dict[str, Any] = {"acme": {"reseller": False}, "other": {}}
+    two_applied(project)
+    acme = world.account("acme").id
+    world.call("POST", f"/accounts/{acme}/move", {"to": world.account("other").id})
+    world.promote("acme")
+    entries: list[Any] = [
+        {"account": "accounts.ac*", "path": path, "reason": "r", "until": "2999-12-31"}
+        for path in ("parent", "reseller")
+    ]
+    accounts["acme"]["language"] = "en-us"
+    project.declare(accounts, drift={"accept": entries})
+    assert project.run("drift").code == 0
+    project.settle()
+    assert project.apply().code == 0
+    assert world.tree() == {"acme": "other", "other": "root"}
+    assert world.resellers() == ["acme"]
+    project.declare(accounts)
+    assert project.run("drift").code == 2
+    assert_mended(project, "--allow", "demote=1")
+    assert world.tree() == {"acme": "root", "other": "root"}
+
+
+def test_what_is_declared_anew_is_applied_where_nobody_drifted(
+    world: World, project: Project
+) -> None:
+    two_applied(project)
+    accounts: dict[str, Any] = {"acme": {"language": "de-de", "reseller": False}, "other": {}}
+    knowing(project, accounts, path="settings.language")
+    project.settle()
+    assert world.account("acme").document["language"] == "de-de"
+
+
+def test_since_state_leaves_out_what_state_has_seen(world: World, project: Project) -> None:
+    two_applied(project)
+    world.patch("acme", language="fr-fr")
+    assert project.run("drift", "--since-state").code == 2
+    accounts: dict[str, Any] = {
+        "acme": {"language": "en-us", "reseller": False, "org": "x"},
+        "other": {},
+    }
+    knowing(project, accounts, path="settings.language")
+    project.settle()
+    project.declare(accounts)
+    assert project.run("drift").code == 2
+    assert project.run("drift", "--since-state").code == 0
+    world.patch("acme", language="de-de")
+    assert project.run("drift", "--since-state").code == 2
+
+
+def test_malformed_entries_of_known_drift_are_told_where_they_stand(project: Project) -> None:
+    project.write(
+        "reconciler.yaml",
+        """version: 1
+api: {url: "sandbox:"}
+drift:
+  accept:
+    - {account: acme, path: "a..b", reason: r, until: 2026-12-31}
+    - {account: acme, path: language, reason: r, until: 2026-02-30}
+    - {account: acme, path: language, reason: r, until: "2026-1-5"}
+    - {account: "a b", path: language, reason: r, until: 2026-12-31}
+""",
+    )
+    told = project.run("validate")
+    assert told.code == 1
+    for place in ("5:29", "6:57", "7:57", "8:17"):
+        assert f"reconciler.yaml:{place}:" in told.err, (place, told.err)
+
+
+def test_what_the_yaml_has_come_to_say_is_no_drift(world: World, project: Project) -> None:
+    two_applied(project)
+    world.patch("acme", language="fr-fr")
+    assert project.run("drift").code == 2
+    project.declare({"acme": {"language": "fr-fr", "reseller": False}, "other": {}})
+    assert project.run("drift").code == 0
+    assert project.plan().code == 0
     world.log.clear()
     assert project.apply().code == 0
     assert world.writes == []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import yaml
 
+from reconciler.cli import main
 from reconciler.core.values import Diagnostic, Source
 from reconciler.render.annotations import github, rule
 
@@ -285,3 +286,17 @@ def test_a_hook_fails_on_a_commit_that_it_should_stop(
     assert ran.returncode == 1
     assert hook["name"] in ran.stdout
     assert "Failed" in ran.stdout
+
+
+# --- where the project is ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_project_is_named_before_the_command_or_behind_it(
+    project: Project, capsys: pytest.CaptureFixture[str], before: bool
+) -> None:
+    project.declare({"acme": {}})
+    where = ["-C", str(project.directory)]
+    argv = [*where, "validate"] if before else ["validate", *where]
+    assert main(argv) == 0
+    assert "1 account" in capsys.readouterr().out

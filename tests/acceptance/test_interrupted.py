@@ -89,6 +89,22 @@ def test_every_reseller_gets_its_rank_back(
     assert release.resellers() == ["declared", "silent", "stranger", "top"]
 
 
+def test_no_limit_keeps_a_reseller_from_its_rank(release: World, project: Project) -> None:
+    a_tree_with_a_strangers_reseller(release, project)
+    killed_at(release, project, 4, "before", *ALLOWED)  # all are demoted, and top is promoted
+    assert release.resellers() == ["top"]
+    project.declare(
+        {
+            "top": {"reseller": True},
+            "declared": {"parent": "top", "reseller": True, "safety": {"protect": ["money"]}},
+            "silent": {"parent": "top"},
+        },
+        safety={"protect": ["money", "service"]},
+    )
+    assert_converges(project)
+    assert release.resellers() == ["declared", "silent", "stranger", "top"]
+
+
 def test_what_is_owed_is_shown_before_it_is_given_back(release: World, project: Project) -> None:
     a_tree_with_a_strangers_reseller(release, project)
     stranger = release.account("stranger").id

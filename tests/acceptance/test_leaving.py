@@ -153,6 +153,25 @@ def test_a_new_key_for_the_same_account_is_proposed_as_a_move(
     assert project.plan().code == 0
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_an_account_that_was_deleted_outside_is_made_again_under_its_new_key_alone(
+    world: World, project: Project, saved: bool
+) -> None:
+    two_applied(project)
+    world.call("DELETE", f"/accounts/{world.account('globex').id}")
+    renamed: JsonObject = {"name": "globex", "realm": "globex.sip.example.com"}
+    moved: list[JsonValue] = [{"from": "globex", "to": "initech"}]
+    project.declare({"acme": {}, "initech": renamed}, moved=moved)
+    if saved:
+        assert project.run("plan", "--out", str(project.directory / "plan.json")).code == 0
+        assert project.run("apply", str(project.directory / "plan.json")).code == 0
+    else:
+        assert project.apply().code == 0
+    assert list(project.state()["accounts"]) == ["acme", "initech"]
+    assert project.plan().code == 0
+    assert world.names() == ["acme", "globex"]
+
+
 def test_an_account_that_is_there_already_is_never_taken_silently(
     world: World, project: Project
 ) -> None:

@@ -112,9 +112,9 @@ def test_a_run_that_stood_still_finds_its_lock_gone_and_changes_nothing_more(
         assert taken.code == 0, taken.err
         before, state = len(release.writes), project.state_file.read_bytes()
         first.send_signal(signal.SIGCONT)
-        _, err = first.communicate(timeout=20)
-    assert first.returncode == 1
-    assert b"The lock was lost" in err
+        out, err = first.communicate(timeout=20)
+    assert first.returncode == 5, err
+    assert b"The lock was lost" in out
     assert len(release.writes) == before == 4
     assert project.state_file.read_bytes() == state
     assert project.plan().code == 0
@@ -130,9 +130,9 @@ def test_a_run_that_wakes_up_without_its_lock_sends_nothing_more(
         with LocalBackend(project.state_file, timing=SHORT).lock("by hand", "test", 20):
             pass
         first.send_signal(signal.SIGCONT)
-        _, err = first.communicate(timeout=20)
-    assert first.returncode == 1
-    assert b"The lock was lost" in err
+        out, err = first.communicate(timeout=20)
+    assert first.returncode == 5, err
+    assert b"The lock was lost" in out
     assert [entry.method for entry in release.writes] == ["PUT"] * 4 + ["PATCH"] * 2
     applied = project.apply()
     assert applied.code == 0, applied.err
@@ -147,9 +147,9 @@ def test_a_run_whose_lock_is_taken_by_hand_ends_while_it_waits_for_the_platform(
         holder = place.holder()
         assert holder is not None
         place.unlock(holder.run)
-        _, err = first.communicate(timeout=10)
-    assert first.returncode == 1
-    assert b"The lock was lost" in err
+        out, err = first.communicate(timeout=10)
+    assert first.returncode == 5, err
+    assert b"The lock was lost" in out
     assert len(release.writes) == 2
     applied = project.apply()
     assert applied.code == 0, applied.err

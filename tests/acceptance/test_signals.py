@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import resource
 import signal
 import subprocess
 import sys
@@ -201,3 +203,47 @@ def test_a_full_disk_under_the_events_ends_no_apply(release: World, project: Pro
     assert applied.err.count("no more events are written: No space left on device") == 1
     assert "5 created" in applied.out
     assert release.names() == sorted(five())
+
+
+# --- state that can't be written any more ---
+
+
+def test_a_lock_that_is_taken_away_in_mid_apply_stops_it_and_says_what_was_done(
+    release: World, project: Project
+) -> None:
+    release.fault(method="PUT", path="^/accounts/.*", nth=3, delay_ms=LONG)
+    project.declare(five())
+    with project.start("apply", "--auto-approve", "--parallelism", "1") as process:
+        wait_for(struck(release, 3))
+        assert project.run("unlock", "--force").code == 0
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 5, err
+    assert b"Apply incomplete: 2 created" in out, out[-900:]
+    assert b"1 failed, 2 skipped." in out
+    assert b"Not all of this could be recorded in state: The lock was lost" in out
+    assert b"Traceback" not in err
+    assert len(release.writes) <= 3
+    assert project.apply().code == 0
+    assert release.names() == sorted(five())
+    assert project.plan().code == 0
+
+
+def test_a_disk_that_is_full_in_mid_apply_stops_it_and_the_next_finishes(
+    release: World, project: Project
+) -> None:
+    accounts: dict[str, JsonObject] = {
+        f"a{number:03}": {"language": "en-us"} for number in range(60)
+    }
+    project.declare(accounts)
+    with project.start(*APPLY, "--format", "json") as process:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (16_000, 16_000))
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 5, err
+    document = json.loads(out)
+    made = [result for result in document["results"] if result["status"] == "done"]
+    assert 0 < len(made) < 60
+    assert "File too large" in document["diagnostics"][-1]["detail"]
+    assert b"Traceback" not in err
+    assert project.apply().code == 0
+    assert release.names() == sorted(accounts)
+    assert project.plan().code == 0

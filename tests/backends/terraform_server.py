@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -153,7 +154,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             return
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        length = int(self.headers.get("Content-Length", 0))
+        sent = self.rfile.read(length)
+        if len(sent) == length:  # who was killed in mid-sentence has said nothing
+            self._answer(sent)
+        else:
+            self.close_connection = True
 
     def _answer(self, sent: bytes) -> None:
         server = self.state_server
@@ -206,6 +212,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Quietly."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """That who asked is gone is no news; all else is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving(dialect: Dialect, tls: ssl.SSLContext | None = None) -> Iterator[TerraformServer]:
     """Serve on a free port of this machine, each connection in a thread of its own."""
@@ -213,7 +226,7 @@ def serving(dialect: Dialect, tls: ssl.SSLContext | None = None) -> Iterator[Ter
     class Handler(_Handler):
         pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+    with _Server(("127.0.0.1", 0), Handler) as listening:
         listening.daemon_threads = True
         root = f"{'https' if tls else 'http'}://127.0.0.1:{listening.server_address[1]}"
         if tls is not None:

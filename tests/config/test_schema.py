@@ -150,6 +150,24 @@ def a_node(draw: Draw) -> Document:
     return node
 
 
+def limits(draw: Draw) -> Document:
+    """A `safety:` block."""
+    named = {"reason": "because", "until": "2999-12-31"}
+    exceptions = [
+        {"rule": "protect", "class": "emergency", "account": "acme", **named},
+        {"rule": "max_delete", "value": draw(st.integers(1, 9)), **named},
+    ]
+    block = {
+        "max_delete": 3,
+        "max_demote": 0,
+        "max_update_percent": draw(st.integers(0, 100)),
+        "protect": draw(st.sampled_from([[], ["service"], ["money", "privacy"]])),
+        "exceptions": exceptions[: draw(st.integers(0, 2))],
+    }
+    some = draw(st.sets(st.sampled_from(sorted(block))))
+    return {name: block[name] for name in sorted(some)}
+
+
 def a_block(draw: Draw, **identity: str) -> Document:
     names = draw(st.sets(st.sampled_from(OPTIONAL), max_size=4))
     block = {
@@ -159,6 +177,7 @@ def a_block(draw: Draw, **identity: str) -> Document:
             "ignore_changes": ["music_on_hold", 'settings.dial_plan["^1"]'],
             "prevent_destroy": draw(st.booleans()),
         },
+        "safety": limits(draw),
     }
     some = draw(st.sets(st.sampled_from(sorted(block))))
     document = {name: a_value(draw, ACCOUNT["properties"][name]) for name in sorted(names)}
@@ -205,7 +224,7 @@ def project(draw: Draw) -> Document:
             "extra_fields": "refuse",
             "welcome_email": draw(st.booleans()),
         },
-        "safety": {"max_delete": 3, "max_update_percent": draw(st.integers(0, 100))},
+        "safety": limits(draw),
         "state": "state/x.json",
         "include": ["more.yaml"],
         "defaults": a_block(draw),
@@ -301,6 +320,7 @@ UNSEEN: Final = (
     "An unknown template", "Templates in a circle", "A move to an unknown key",
     "A move from a declared key", "A removed account that is declared", "An account removed twice",
     "A wrong include", "A wrong data file", "An unknown column", "A sensitive name",
+    "An exception that can't be", "An exception for an unknown account",
 )  # fmt: skip
 
 

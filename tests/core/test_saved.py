@@ -17,7 +17,7 @@ from reconciler.core.diff import FieldChange
 from reconciler.core.graph import Action, Operation
 from reconciler.core.live import Live, LiveAccount, Row
 from reconciler.core.plan import Change, Plan
-from reconciler.core.saved import Making, Unfit, save, unsealed
+from reconciler.core.saved import Making, Unfit, save, shown, unsealed
 from reconciler.core.state import AccountRecord, State
 from reconciler.core.values import ABSENT, AccountId, JsonObject, Sensitive, Source, conceal
 
@@ -234,6 +234,17 @@ def test_age_and_endpoint(age: timedelta, endpoint: str, word: str | None) -> No
     expected = pytest.raises(Unfit, match=word) if word else nullcontext()
     with expected:
         revive.check(saved, endpoint, NOW + age, timedelta(hours=24))
+
+
+@pytest.mark.parametrize(("days", "refused"), [(0, False), (-1, True), (None, False)])
+def test_what_rests_on_an_exception_is_not_applied_after_its_last_day(
+    days: int | None, *, refused: bool
+) -> None:
+    until = None if days is None else NOW.date() + timedelta(days)
+    saved = unsealed(save(replace(a_plan(), until=until), MAKING, None), None)
+    assert shown(saved).until == until
+    with pytest.raises(Unfit, match="exception that ended") if refused else nullcontext():
+        revive.check(saved, "sandbox:", NOW, timedelta(hours=24))
 
 
 def test_the_state_must_be_the_very_same() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zoneinfo
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from reconciler.config.project import load, open_project
 from reconciler.core import diff, revive
 from reconciler.core.live import Live, LiveAccount, Row
 from reconciler.core.plan import Change, Plan, compute
+from reconciler.core.safety import Terms
 from reconciler.core.saved import Making, save, shown, unsealed
 from reconciler.core.state import AccountRecord, Intent, State
 from reconciler.core.validate import validate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CASES = sorted(path.parent.name for path in HERE.glob("*/live.json"))
 ROOT = AccountId("root0")
+TODAY = date(2026, 6, 30)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def state_of(case: Path) -> State:
             etag="1-a",
             updated_at="",
             prevent_destroy=found.get("prevent_destroy", False),
+            safety=found.get("safety", {}),
         )
         for key, found in document.get("accounts", {}).items()
     }
@@ -88,7 +91,7 @@ def configuration_of(case: Path) -> Configuration:
 
 def plan_of(case: Path) -> Plan:
     configuration = configuration_of(case)
-    return compute(configuration, state_of(case), live_of(case), configuration.settings.limits)
+    return compute(configuration, state_of(case), live_of(case), Terms(TODAY))
 
 
 def waiting(operations: tuple[Operation, ...]) -> str:

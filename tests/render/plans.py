@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from reconciler.core.diff import FieldChange
+from reconciler.core.drift import Drift, Unmanaged
 from reconciler.core.graph import Action
+from reconciler.core.known import Known
+from reconciler.core.live import LiveAccount
 from reconciler.core.outcome import Outcome, Result
-from reconciler.core.plan import Change, Plan, Refusal
+from reconciler.core.plan import Change, Plan
+from reconciler.core.reach import Reached
+from reconciler.core.safety import Refusal
 from reconciler.core.state import AccountRecord, State
 from reconciler.core.values import ABSENT, AccountId, Diagnostic, Source
 from reconciler.render import report
 
 if TYPE_CHECKING:
     from reconciler.core.diff import Side
+    from reconciler.core.effects import Effect
     from reconciler.render.report import Report
 
 ROOT: Final = AccountId("r")
@@ -109,9 +115,41 @@ def applied(texts: Texts) -> Report:
     return report.of_plan(plan, MADE, command="apply", outcome=Outcome(results, sent=True))
 
 
+def alike(texts: Texts, count: int = 12) -> Report:
+    """So many accounts under three resellers of which the same changes, and three with more to tell."""
+    changes = [
+        Change(
+            f"s{n:05}", AccountId(f"s{n:05}"), texts.name, "a", (Action.UPDATE,),
+            (FieldChange(("settings", "org", texts.path), "change", texts.value, texts.value),),
+            texts.detail, None, None, None, top=f"r{n % 3}",
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    effects: dict[Effect, Reached] = {"service": Reached(418, 3), "cosmetic": Reached(count, 3)}
+    plan = replace(a_plan(*three(texts), *changes, texts=texts, refused=1), effects=effects)
+    return report.of_plan(plan, MADE)
+
+
 def drifted(texts: Texts) -> Report:
     changes = [replace(change, reason="it was deleted outside") for change in three(texts)]
-    return report.of_drift(a_state(["a", "b", "c", "d"], texts), changes, ("d",), MADE)
+    entry = Known("e", ("settings",), texts.detail, date(2026, 12, 31), Source("f", 1, 1))
+    held = a_change("e", texts)
+    known = replace(held, fields=tuple(replace(f, known=entry) for f in held.fields[:1]))
+    stranger = LiveAccount(
+        AccountId("f" * 32),
+        ROOT,
+        {"name": texts.name, "realm": texts.value if isinstance(texts.value, str) else "x"},
+        True,
+        texts.detail,
+    )
+    found = Drift(
+        a_state(["a", "b", "c", "d", "e"], texts),
+        tuple(changes),
+        ("d",),
+        (known,),
+        (Unmanaged(stranger, texts.name),),
+    )
+    return report.of_drift(found, MADE)
 
 
 def large(count: int, texts: Texts, *, per_reseller: int = 10, odd: int = 3) -> Report:

@@ -11,7 +11,7 @@ from reconciler.render.report import tree
 from reconciler.render.stylesheet import KINDS
 
 from .browser import browser
-from .plans import HOSTILE, Texts, applied, drifted, large, planned
+from .plans import HOSTILE, Texts, alike, applied, drifted, large, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,11 +90,11 @@ def test_the_filter_works_by_keyboard(page: Browser) -> None:
 
 def test_sections_can_be_reached_and_scrolled_by_keyboard(page: Browser) -> None:
     reached = []
-    for _ in range(7):
+    for _ in range(9):
         page.press("Tab")
         reached.append(page.evaluate("document.activeElement.outerHTML.slice(0, 30)"))
     assert reached[0].startswith('<a href="#dangerous">')
-    assert sum(element.startswith('<ul class="lines" tabindex="0"') for element in reached) == 3
+    assert sum(element.startswith('<ul class="lines" tabindex="0"') for element in reached) == 4
 
 
 def test_it_has_landmarks_and_each_control_a_name(page: Browser) -> None:
@@ -144,7 +144,7 @@ def test_on_paper_everything_is_unfolded_and_no_control_is_left(page: Browser) -
     assert page.evaluate(cut) == 0
 
 
-@pytest.mark.parametrize("made", [planned, applied, drifted])
+@pytest.mark.parametrize("made", [planned, applied, drifted, alike])
 @pytest.mark.parametrize("text", ["".join(HOSTILE), "</style><script>document.title='x'</script>"])
 def test_hostile_texts_make_no_elements(
     chromium: Browser, tmp_path: Path, made: Callable[[Texts], Report], text: str
@@ -167,6 +167,20 @@ def test_a_report_of_5_000_changes_can_be_filtered(chromium: Browser, tmp_path: 
     chromium.show(file)
     chromium.evaluate("document.querySelector('#kind-deleted').click()")
     assert 1666 <= len(chromium.evaluate(VISIBLE)) < 5000
+
+
+def test_a_report_of_5_000_changes_that_are_the_same_can_be_read_on_a_phone(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(html(alike(Texts("".join(HOSTILE), "x" * 300), 5000)), encoding="utf-8")
+    chromium.media()
+    chromium.width(360, mobile=True)
+    chromium.show(file)
+    assert chromium.evaluate("document.documentElement.scrollWidth") <= 360
+    assert chromium.evaluate("document.querySelectorAll('.account').length") == 5003
+    title = "document.querySelector('#the-same-on-many-accounts').textContent"
+    assert chromium.evaluate(title) == "The same on many accounts (1)"
 
 
 CONTRAST = """(() => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -12,6 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from reconciler.core.graph import Action
+from reconciler.core.outcome import Outcome, Result
 from reconciler.core.values import Sensitive
 from reconciler.render.html import html
 from reconciler.render.junit import junit
@@ -19,14 +22,14 @@ from reconciler.render.markdown import LIMIT, markdown
 from reconciler.render.report import by_reseller, of_plan, resellers, tree
 from reconciler.render.safe import terminal
 
-from .plans import HOSTILE, MADE, Texts, a_change, a_plan, applied, drifted, large, planned
+from .plans import HOSTILE, MADE, Texts, a_change, a_plan, alike, applied, drifted, large, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reconciler.render.report import Report
 
-REPORTS = (planned, applied, drifted)
+REPORTS = (planned, applied, drifted, alike)
 hostile = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=5), max_size=4).map("".join)
 texts = st.builds(Texts, hostile, hostile, hostile, hostile)
 calm = settings(max_examples=60, deadline=None)
@@ -160,6 +163,51 @@ def test_a_comment_says_how_many_accounts_are_not_in_it() -> None:
     assert shown > 50
 
 
+@settings(max_examples=15, deadline=None)
+@given(hostile, st.integers(0, 3000))
+@example("", 0)
+@example("`<'\U000e0041", 3000)
+def test_a_comment_tells_five_thousand_changes_that_are_the_same_once(
+    text: str, length: int
+) -> None:
+    report = alike(Texts(*[text + "é" * length] * 4), 5000)
+    comment = markdown(report)
+    assert len(comment.encode()) <= LIMIT < 65_536
+    titles = re.findall("(?m)^#### (.+)", comment)
+    assert titles == ["Dangerous", "Refused", "Noticed", "The same on many accounts"]
+    assert report.effects in comment.partition("####")[0]
+    assert "Affects service of 418 accounts under 3 resellers" in report.effects
+    assert len(report.groups) == 1
+    assert report.groups[0].endswith(" on 5000 accounts (r0 1667, r1 1667, r2 1666)")
+    assert "5000 accounts as told above." in comment
+    assert "accounts.s0" not in comment
+    for key in "abc":
+        assert f"  accounts.{key} " in comment
+    assert "did not fit" not in comment
+
+
+def test_a_page_of_five_thousand_changes_that_are_the_same_has_the_group_and_each_account() -> None:
+    text = html(alike(Texts("A name"), 5000))
+    assert "on 5000 accounts (r0 1667, r1 1667, r2 1666)" in text
+    assert all(f"accounts.s{n:05}" in text for n in range(5000))
+    assert len(text) < 5_000_000
+
+
+def test_what_could_not_be_done_is_never_folded() -> None:
+    texts = Texts()
+    changes = [a_change("a", texts), *(replace(a_change(f"b{n:02}", texts), fields=a_change("x", texts).fields[:1]) for n in range(20))]  # fmt: skip
+    results = tuple(
+        Result(n, change.key, Action.UPDATE, "failed" if n == 3 else "done", None, "why")
+        for n, change in enumerate(changes)
+    )
+    plan = a_plan(*changes, texts=texts)
+    report = of_plan(plan, MADE, command="apply", outcome=Outcome(results, sent=True))
+    comment = markdown(report)
+    assert "accounts.b02 (x) failed" in comment
+    assert "accounts.b03" not in comment
+    assert "19 accounts as told above." in comment
+
+
 @pytest.mark.parametrize("write", [html, junit])
 def test_long_reports_leave_no_account_out(write: Callable[[Report], str]) -> None:
     text = write(large(5000, Texts("A name")))
@@ -181,7 +229,7 @@ def test_the_tree_has_those_above_and_a_ring_of_parents_does_no_harm() -> None:
     texts = Texts()
     report = planned(texts)
     assert [(depth, node.key) for depth, node in tree(report, ["c"])] == [(0, "a"), (1, "c")]
-    assert resellers(drifted(texts)) == {"a": "a", "b": "a", "c": "a", "d": "a"}
+    assert resellers(drifted(texts)) == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "a"}
     assert [(key, len(entries)) for key, entries in by_reseller(drifted(texts))] == [("a", 3)]
     ring = [a_change("a", texts, parent="b"), a_change("b", texts, parent="a")]
     found = of_plan(a_plan(*ring, texts=texts), MADE)
@@ -211,4 +259,5 @@ def test_a_test_page_tells_failed_from_skipped_and_passed() -> None:
     }  # fmt: skip
     assert outcomes(drifted(Texts())) == {
         "accounts.a": "failure", "accounts.b": "failure", "accounts.c": "failure", "accounts.d": "passed",
+        "accounts.e": "skipped", "f" * 32: "failure",
     }  # fmt: skip
