@@ -15,6 +15,7 @@ from reconciler.core.state import AccountRecord, Entry, State, fold
 
 if TYPE_CHECKING:
     from reconciler.backends.backend import StateWriter
+    from reconciler.core.configuration import Declared
     from reconciler.core.live import LiveAccount
     from reconciler.core.plan import Change
     from reconciler.core.values import FieldPath
@@ -67,7 +68,14 @@ def confirm(
     """The record of an account as it was read, and the declared leaves that are not so."""
     if change.declared is None:
         raise AssertionError("only a declared account is confirmed")
-    applied, observed, missed = diff.confirmed(change.declared, record, live, state)
+    return claimed(change.declared, record, live, state)
+
+
+def claimed(
+    declared: Declared, record: AccountRecord | None, live: LiveAccount, state: State
+) -> tuple[AccountRecord, tuple[FieldPath, ...]]:
+    """The same of a declared account."""
+    applied, observed, missed = diff.confirmed(declared, record, live, state)
     fresh = AccountRecord(
         id=live.id,
         parent_id=live.parent_id or (record.parent_id if record else live.id),
@@ -76,7 +84,7 @@ def confirm(
         observed=observed,
         etag=live.revision,
         updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        prevent_destroy=change.declared.lifecycle.prevent_destroy,
+        prevent_destroy=declared.lifecycle.prevent_destroy,
     )
     if record is not None and fresh == replace(
         record, updated_at=fresh.updated_at, etag=fresh.etag

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -120,11 +121,13 @@ class Unknown(Exception):
     """Something was asked for by a name or id that nothing has."""
 
 
-def check(project: Project, options: Options) -> Configuration:
-    """What the files say; offline. Raises: Invalid with all errors; Unknown."""
+def check(
+    project: Project, options: Options, more: Mapping[str, bytes] = MappingProxyType({})
+) -> Configuration:
+    """What the files say, with those of `more` (`load`); offline. Raises: Invalid with all errors; Unknown."""
     if project.settings.url:
         _ = project.url  # refuses what must not be reached
-    configuration, diagnostics = load(project, options.variables)
+    configuration, diagnostics = load(project, options.variables, more)
     zones = frozenset(zoneinfo.available_timezones())
     diagnostics = folded([*diagnostics, *validate(configuration, zones)])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
@@ -258,7 +261,7 @@ async def _apply(
             if made.refusals or not hooks.approve(made):
                 return Applied(made, None)
             if stored is None:
-                made = replace(made, state=_first_state(project, made.root))
+                made = replace(made, state=first_state(project, made.root))
             if made.state is not stored:
                 writer.save(made.state)
             writer.journal(made.state, [])  # find out that it can be written, before all is sent
@@ -299,7 +302,7 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
             state = settle(state, live)
             revive.check_state(saved, state if stored else None, live.root)
             if stored is None:
-                state = _first_state(project, live.root)
+                state = first_state(project, live.root)
             made = revive.revived(saved, state, live, configuration)
             if state is not stored:
                 writer.save(state)
@@ -372,8 +375,8 @@ async def import_account(project: Project, key: Key, text: str, options: Options
     place = backend(project)
     with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
         async with connected(project) as client:
-            root = await _root(project, client)
-            state = writer.read() or _first_state(project, root)
+            root = await root_of(project, client)
+            state = writer.read() or first_state(project, root)
             check_identity(project, state, root)
             live = await refresh(client, root, [wanted], 1, _silent)
         taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
@@ -422,7 +425,8 @@ def check_identity(project: Project, state: State, root: AccountId) -> None:
         )
 
 
-def _first_state(project: Project, root: AccountId) -> State:
+def first_state(project: Project, root: AccountId) -> State:
+    """The state of a project that manages nothing yet."""
     return State(
         lineage=str(uuid4()),
         serial=1,
@@ -434,7 +438,7 @@ def _first_state(project: Project, root: AccountId) -> State:
     )
 
 
-async def _root(project: Project, client: Client) -> AccountId:
+async def root_of(project: Project, client: Client) -> AccountId:
     """The account below which everything is. Raises: Invalid."""
     named = project.root or client.caller
     try:
@@ -518,7 +522,7 @@ async def _found(
     `patient`: list again what may or must be there, and is not listed: lists lag.
     """
     concurrency = project.settings.concurrency
-    root = await _root(project, client)
+    root = await root_of(project, client)
     check_identity(project, state, root)
     with _addressed(state):
         live = await refresh(client, root, sorted(ids), concurrency, progress)
