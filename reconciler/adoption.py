@@ -23,7 +23,7 @@ from reconciler.config.write import composed
 from reconciler.core import adoption as core
 from reconciler.core import diff
 from reconciler.core.adoption import Adopted, Adoption, Draft, Rules, Skipped
-from reconciler.core.factoring import factored
+from reconciler.core.factoring import factored, shared
 from reconciler.core.state import Entry, fold
 from reconciler.core.values import ROOT, AccountId, JsonObject, address
 from reconciler.record import claimed
@@ -108,6 +108,7 @@ async def adopt(site: Site, options: Options, wish: Wish, progress: Progress) ->
     """
     ground = await _survey(site, options, wish, progress)
     drafts, skipped = _drafts(site, ground)
+    site = _settled(site, wish, ground, drafts)
     bases = _bases(site, options, drafts)
     texts = _texts(site, wish, ground, drafts, bases)
     entries, differing = _prove(site, options, ground, texts, (drafts, bases))
@@ -222,6 +223,16 @@ def _claims(configuration: Configuration) -> dict[str, Key]:
     }
 
 
+def _settled(site: Site, wish: Wish, ground: _Ground, drafts: Sequence[Draft]) -> Site:
+    """The site with all that a new project's `reconciler.yaml` is to say."""
+    if not site.first:
+        return site
+    mine = wish.factor and not ground.configuration.accounts
+    common = core.literal(shared([draft.wanted for draft in drafts])) if mine else {}
+    project = site.project
+    return newfiles.new_site(project.directory, project.environment, ground.live.root, common)
+
+
 def _bases(site: Site, options: Options, drafts: Sequence[Draft]) -> Mapping[Key, Declared]:
     """What the project's defaults make of each account that says nothing; none without defaults."""
     if "defaults" not in site.project.node or not drafts:
@@ -256,9 +267,8 @@ def _texts(
             _add(site, texts, "templates", _Text(composed({"templates": {**templates}}), ()))
     blocks: dict[Key, JsonObject] = {}
     for key, (_, rest) in own.items():
-        block = core.literal(leaves[key])
         more: JsonObject = {"extends": [extends[key]]} if key in extends else {}
-        blocks[key] = {**more, **rest, **(block if isinstance(block, dict) else {})}
+        blocks[key] = {**more, **rest, **core.literal(leaves[key])}
     for stem, keys in _stems(wish.layout, ground, drafts).items():
         for part in _parts(keys, blocks):
             _add(site, texts, stem, _Text(composed({"accounts": part}), tuple(part)))
@@ -384,18 +394,14 @@ def _write(
     """Files first, state last: what is written, and the state."""
     if not entries:
         return [], ground.state
-    directory = site.project.directory
-    files = [*texts]
+    new = {**newfiles.first_files(site), **{name: file.text for name, file in texts.items()}}
     with backend(site.project).lock(uuid4().hex, options.command, options.lock_timeout) as writer:
         if writer.read() != ground.stored:
             raise Unready("The state was changed while accounts were read. Run it again.")
-        newfiles.write_new(directory, {name: file.text for name, file in texts.items()})
-        if site.new:
-            first = newfiles.first_file(site.project.environment, ground.live.root)
-            files += newfiles.write_first(directory, first)
+        newfiles.write_new(site.project.directory, new)
         state = fold(ground.state, entries)
         writer.save(state)
-    return files, state
+    return [*new], state
 
 
 def _adopted(entries: Sequence[Entry], live: Live, texts: Mapping[str, _Text]) -> Iterator[Adopted]:

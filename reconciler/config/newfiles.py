@@ -18,12 +18,10 @@ from reconciler.config import files
 from reconciler.config.project import FILE, Project, future_project, open_project
 from reconciler.config.write import composed
 from reconciler.core.configuration import Invalid
-from reconciler.core.values import Diagnostic, JsonObject
+from reconciler.core.values import Diagnostic, JsonObject, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from reconciler.core.values import AccountId
 
 _ACCOUNTS: Final = "accounts"
 _PROBE: Final = "zz-adopted-9f3c.yaml"
@@ -40,12 +38,12 @@ class Site:
     """Where new files go: `out`, a directory of the project; "" is the project's own.
 
     `project`: the project, but for the parts of `include` that the new files are the first of.
-    `new`: it has no `reconciler.yaml` yet.
+    `first`: the text of its `reconciler.yaml`, if it has none yet; else "".
     """
 
     project: Project
     out: str
-    new: bool
+    first: str = ""
 
 
 def site(directory: Path, out: str | None, environment: Mapping[str, str]) -> Site:
@@ -53,25 +51,33 @@ def site(directory: Path, out: str | None, environment: Mapping[str, str]) -> Si
     if not (directory / FILE).is_file():
         directory, out = directory / (out or "."), None
         if not (directory / FILE).is_file():
-            text = first_file(environment, environment.get("VINIX_ACCOUNT_ID"))
-            project = future_project(directory, text.encode(), environment)
-            return Site(_with_room(project, _ACCOUNTS), _ACCOUNTS, new=True)
+            return new_site(directory, environment, environment.get("VINIX_ACCOUNT_ID"), {})
     project = open_project(directory, environment)
-    return Site(_with_room(project, inside := _inside(directory, out)), inside, new=False)
+    inside = _inside(directory, out)
+    return Site(_with_room(project, inside), inside)
 
 
-def first_file(environment: Mapping[str, str], root: AccountId | str | None) -> str:
-    """The `reconciler.yaml` of a new project.
+def new_site(
+    directory: Path, environment: Mapping[str, str], root: str | None, shared: JsonObject
+) -> Site:
+    """The place in a project that is not there yet. `root`: its root account; `shared`: its defaults.
 
-    Its defaults say what every account has unless it says otherwise, so that drift finds who was
-    switched off or promoted.
+    Whatever is shared, the defaults say what every account has unless it says otherwise, so that
+    drift finds who was switched off or promoted.
     """
+    text = _first_file(environment, root, shared)
+    project = future_project(directory, text.encode(), environment)
+    return Site(_with_room(project, _ACCOUNTS), _ACCOUNTS, text)
+
+
+def _first_file(environment: Mapping[str, str], root: str | None, shared: JsonObject) -> str:
     api: JsonObject = {}
     if url := environment.get("VINIX_API_URL") or environment.get("VINIX_BASE"):
         api["url"] = url.rstrip("/")
     if root:
         api["account_id"] = root
-    defaults: JsonObject = {"reseller": False, "settings": {"enabled": True}}
+    defaults: JsonObject = {**shared, "reseller": False}
+    place(defaults, ("settings", "enabled"), value=True)
     document: JsonObject = {"version": 1, "api": api, "include": [_ACCOUNTS], "defaults": defaults}
     return composed(document)
 
@@ -161,13 +167,12 @@ def write_new(directory: Path, texts: Mapping[str, str]) -> None:
         _sync(parent)
 
 
-def write_first(directory: Path, text: str) -> list[str]:
-    """Write the `reconciler.yaml` of a new project, and what keeps its state out of Git. Raises: OSError."""
-    texts = {FILE: text}
-    if not os.path.lexists(directory / ".gitignore"):
-        texts = {".gitignore": _IGNORED, **texts}
-    write_new(directory, texts)
-    return [*texts]
+def first_files(site: Site) -> dict[str, str]:
+    """What a project begins with: `reconciler.yaml`, and what keeps its state out of Git."""
+    if not site.first:
+        return {}
+    known = os.path.lexists(site.project.directory / ".gitignore")
+    return {FILE: site.first} if known else {FILE: site.first, ".gitignore": _IGNORED}
 
 
 def _sync(directory: Path) -> None:

@@ -334,15 +334,17 @@ def normal_forms(settings: Mapping[str, JsonValue]) -> Iterator[str]:
             yield f"{name} {normal(value)}"
 
 
-def literal(value: JsonValue) -> JsonValue:
-    """What to write for `value`, so that interpolation leaves it as it is."""
+def literal(block: JsonObject) -> JsonObject:
+    """What to write for `block`, so that interpolation leaves it as it is."""
+    return {name: _literal(value) for name, value in block.items()}
+
+
+def _literal(value: JsonValue) -> JsonValue:
     if isinstance(value, str):
         return value.replace("${", "$${")
     if isinstance(value, list):
-        return [literal(inner) for inner in value]
-    if isinstance(value, dict):
-        return {name: literal(inner) for name, inner in value.items()}
-    return value
+        return [_literal(inner) for inner in value]
+    return literal(value) if isinstance(value, dict) else value
 
 
 # --- blocks -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core.values import FieldPath, JsonObject, leaves, place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from reconciler.core.values import JsonValue, Key
 
@@ -71,6 +71,19 @@ def factored(blocks: Mapping[Key, JsonObject]) -> Factored:
         templates.append(_nested({path: found.value for path, found in template.items()}))
     return Factored(
         tuple(templates), extends, {key: _nested(found) for key, found in accounts.items()}
+    )
+
+
+def shared(blocks: Sequence[JsonObject]) -> JsonObject:
+    """The leaves that all accounts have, with the value that most of them have: what defaults can say."""
+    accounts = {str(number): dict(leaves(block)) for number, block in enumerate(blocks)}
+    frequent = _frequent(accounts) if len(accounts) > 1 else {}
+    return _nested(
+        {
+            path: found.value
+            for path, found in frequent.items()
+            if len(found.holders) == len(accounts)
+        }
     )
 
 
