@@ -395,6 +395,9 @@ def _write(
     if not entries:
         return [], ground.state
     new = {**newfiles.first_files(site), **{name: file.text for name, file in texts.items()}}
+    site.project.directory.mkdir(
+        parents=True, exist_ok=True
+    )  # else the lock makes it, for us alone
     with backend(site.project).lock(uuid4().hex, options.command, options.lock_timeout) as writer:
         if writer.read() != ground.stored:
             raise Unready("The state was changed while accounts were read. Run it again.")

@@ -32,7 +32,7 @@ from reconciler.core.configuration import Configuration, Declared, Invalid, Limi
 from reconciler.core.digest import difference
 from reconciler.core.live import remembered
 from reconciler.core.plan import Change, Plan, Refusal, compute, lacking, touched, unread
-from reconciler.core.recovery import candidates, first_record, settle
+from reconciler.core.recovery import candidates, settle
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import folded, nearest
 from reconciler.core.state import Entry, State, Unusable, fold
@@ -48,6 +48,7 @@ from reconciler.core.values import (
     address,
     value_at,
 )
+from reconciler.record import claimed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -366,12 +367,8 @@ async def import_account(project: Project, key: Key, text: str, options: Options
 
     Raises: Invalid, HostMismatch, Unusable, Unwritable, Locked, Unknown, ApiError.
     """
-    if key not in check(project, options).accounts:
-        raise Unknown(f"{address(key)} is not declared. Declare it first, with at least its name.")
-    try:
-        wanted = account_id(text)
-    except ValueError as error:
-        raise Unknown(f"{error}.") from error
+    declared = _importable(check(project, options), key, text)
+    wanted = AccountId(text)
     place = backend(project)
     with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
         async with connected(project) as client:
@@ -385,11 +382,30 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         account = live.accounts.get(wanted)
         if account is None or wanted not in live.rows:
             raise Unknown(f"There is no account {wanted} below the root {root}.")
-        state = fold(
-            state, [Entry("record", key, first_record(account, account.parent_id or root))]
-        )
+        record, _ = claimed(declared, None, account, state)
+        state = fold(state, [Entry("record", key, record)])
         writer.save(state)
         return state
+
+
+def _importable(configuration: Configuration, key: Key, text: str) -> Declared:
+    """The account that is declared under `key`, if it may be `text`. Raises: Unknown."""
+    try:
+        wanted = account_id(text)
+    except ValueError as error:
+        raise Unknown(f"{error}.") from error
+    declared = configuration.accounts.get(key)
+    if declared is None:
+        raise Unknown(
+            f"{address(key)} is not declared. Declare it first, with at least its name; or have `reconciler"
+            f" adopt {wanted}` write what the account is, under a key made of its name."
+        )
+    if declared.id not in (None, wanted):
+        raise Unknown(f"{address(key)} has `id: {declared.id}`. Correct that, or take it out.")
+    owners = (k for k, d in configuration.accounts.items() if d.id == wanted and k != key)
+    if (owner := next(owners, None)) is not None:
+        raise Unknown(f"{address(owner)} has `id: {wanted}`. An account has one address.")
+    return declared
 
 
 # --- steps -----------------------------------------------------------------------------------

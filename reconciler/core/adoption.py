@@ -36,7 +36,7 @@ from reconciler.core.variables import has_credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
-    from reconciler.core.account import DocumentPath
+    from reconciler.core.account import DocumentPath, Violation
     from reconciler.core.configuration import Declared
     from reconciler.core.live import Live, LiveAccount, Row
     from reconciler.core.state import State
@@ -294,7 +294,16 @@ def _without_violations(settings: JsonObject, rules: Rules) -> Iterator[LeftOut]
         if not way:
             return  # whoever loads what is written will say it
         _take_out(settings, way)
-        yield LeftOut(way, f"Validation would refuse it. {violation.message}")
+        yield LeftOut(way, _why_refused(violation))
+
+
+def _why_refused(violation: Violation) -> str:
+    """Why validation would refuse it; of a field from a newer platform, what would keep it."""
+    if violation.rule == "required":
+        return f"Validation would refuse it: {dotted(violation.path)} is missing."
+    if account.may_be_extra(violation):
+        return "This version does not know the field. `api.extra_fields: allow` would keep it."
+    return f"Validation would refuse it. {violation.message}"
 
 
 def _way_to(settings: JsonObject, path: DocumentPath) -> FieldPath:
