@@ -103,7 +103,9 @@ def _template(accounts: Mapping[Key, _Leaves]) -> tuple[dict[FieldPath, _Frequen
         gain = _saved(more, fewer)
         if gain > saved:
             template, members, saved = more, fewer, gain
-    return template, sorted(members) if template else []
+    if saved <= len(members):  # each member has a line to name the template by
+        return {}, []
+    return template, sorted(members)
 
 
 def _frequent(accounts: Mapping[Key, _Leaves]) -> dict[FieldPath, _Frequent]:
@@ -125,9 +127,8 @@ def _frequent(accounts: Mapping[Key, _Leaves]) -> dict[FieldPath, _Frequent]:
 
 
 def _saved(template: Mapping[FieldPath, _Frequent], members: frozenset[Key]) -> int:
-    """Lines that need not be written: leaves of members, less the template and a reference to it each."""
-    repeated = sum(len(members & found.equal) for found in template.values())
-    return repeated - len(template) - len(members)
+    """Leaves that need not be written: those of members, less those of the template."""
+    return sum(len(members & found.equal) for found in template.values()) - len(template)
 
 
 def _text(value: JsonValue) -> str:

@@ -77,8 +77,13 @@ _UNFIT: Final[tuple[JsonObject, ...]] = (
     {"zones": {"nul\0": 1, "value": "nul\0", "huge": 2**63, "$sensitive": "x", "k" * 1100: 1}},
     {"org": "https://example.com/?token=s3cret"},
     {"language": 5},
+    {"zones": {"deep": {"er": {}}, "list": [[[[[[[[[[]]]]]]]]]]}},
 )  # fmt: skip
 """What can't, and must be left out."""
+
+
+def _nested(levels: int) -> JsonValue:
+    return {"deeper": _nested(levels - 1)} if levels else [[]]
 
 
 def odd_tree(root: Record, count: int, random: Random) -> list[Record]:
@@ -108,6 +113,13 @@ def _account(parent: Record, number: int, random: Random) -> Record:
         document.update(part)
     if random.random() < 0.15:
         document.update(random.choice(_UNFIT))
+    if random.random() < 0.01:
+        document["zones"] = {
+            "flat": 1,
+            "deep": _nested(random.choice([50, 51, 52, 53, 54, 80, 300])),
+        }
+    if random.random() < 0.005:
+        del document["name"]
     if random.random() < 0.02:
         document["realm"] = random.choice(["has blank.example.com", "x", "r1.example.com"])
     return Record(
