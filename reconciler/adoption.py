@@ -38,13 +38,13 @@ from reconciler.workflow import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from reconciler.config.newfiles import Site
     from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.live import Live
     from reconciler.core.state import State
-    from reconciler.core.values import JsonValue, Key
+    from reconciler.core.values import Key
     from reconciler.workflow import Options, Progress
 
 Layout = Literal["flat", "tree", "one-file"]
@@ -271,7 +271,8 @@ def _texts(
         blocks[key] = {**more, **rest, **core.literal(leaves[key])}
     for stem, keys in _stems(wish.layout, ground, drafts).items():
         for part in _parts(keys, blocks):
-            _add(site, texts, stem, _Text(composed({"accounts": part}), tuple(part)))
+            accounts: JsonObject = {key: blocks[key] for key in sorted(part)}
+            _add(site, texts, stem, _Text(composed({"accounts": accounts}), part))
     return texts
 
 
@@ -287,26 +288,27 @@ def _template_names(configuration: Configuration, count: int) -> list[str]:
     return [name for name in candidates if name not in taken][:count]
 
 
-def _parts(keys: Iterable[Key], blocks: Mapping[Key, JsonObject]) -> Iterator[dict[str, JsonValue]]:
-    """The blocks of one file; of several if they are too many for one."""
-    part: dict[str, JsonValue] = {}
-    size = 0
-    for key in keys:
+def _parts(keys: Sequence[Key], blocks: Mapping[Key, JsonObject]) -> Iterator[Sequence[Key]]:
+    """The keys that go into one file; into several if they are too many for one."""
+    begun, size = 0, 0
+    for number, key in enumerate(keys):
         length = len(json.dumps(blocks[key]))
-        if part and size + length > _FILE_SIZE:
-            yield part
-            part, size = {}, 0
-        part[key] = blocks[key]
+        if begun < number and size + length > _FILE_SIZE:
+            yield keys[begun:number]
+            begun, size = number, 0
         size += length
-    if part:
-        yield part
+    yield keys[begun:]
 
 
 def _stems(layout: Layout, ground: _Ground, drafts: Sequence[Draft]) -> Mapping[str, list[Key]]:
-    """The names of the files, without an ending, and what stands in each, in order of key."""
+    """The names of the files, without an ending, and what stands in each.
+
+    In an order in which no account stands before its parent: files are written one by one, and those
+    that are there must be a project.
+    """
     stems: defaultdict[str, list[Key]] = defaultdict(list)
     above = _resellers(ground, drafts)
-    for draft in sorted(drafts, key=lambda draft: draft.key):
+    for draft in drafts:
         way = above[draft.account.id]
         if layout == "one-file":
             stem = "accounts"
@@ -315,7 +317,7 @@ def _stems(layout: Layout, ground: _Ground, drafts: Sequence[Draft]) -> Mapping[
         else:
             stem = "/".join([*way[: _LEVELS - 1], way[-1]] if len(way) > _LEVELS else way)
         stems[stem].append(draft.key)
-    return dict(sorted(stems.items()))
+    return stems
 
 
 def _resellers(ground: _Ground, drafts: Sequence[Draft]) -> Mapping[AccountId, tuple[Key, ...]]:

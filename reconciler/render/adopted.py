@@ -19,9 +19,7 @@ _SHOWN: Final = 20
 
 def document(adoption: Adoption) -> JsonObject:
     """The outcome as JSON. Source: docs/formats.md, "Adopt"."""
-    return {
-        "format_version": "1",
-        "command": "adopt",
+    keys: JsonObject = {
         "lineage": adoption.state.lineage,
         "serial": adoption.state.serial,
         "summary": {
@@ -49,6 +47,7 @@ def document(adoption: Adoption) -> JsonObject:
         ],
         "diagnostics": [jsondoc.diagnostic(found) for found in adoption.diagnostics()],
     }
+    return jsondoc.answer("adopt", keys)
 
 
 def text(adoption: Adoption, directory: str) -> str:

@@ -116,7 +116,7 @@ def _account(parent: Record, number: int, random: Random) -> Record:
     if random.random() < 0.01:
         document["zones"] = {
             "flat": 1,
-            "deep": _nested(random.choice([50, 51, 52, 53, 54, 80, 300])),
+            "deep": _nested(random.choice([50, 51, 52, 53, 54, 80])),
         }
     if random.random() < 0.005:
         del document["name"]

@@ -33,9 +33,7 @@ NO_DEFAULTS = "version: 1\napi: {url: 'sandbox:', extra_fields: EXTRA}\n"
 
 def an_account(number: int = 0, /, **document: Any) -> LiveAccount:
     document = {"name": f"name {number}", "enabled": True, **document}
-    return LiveAccount(
-        AccountId(f"id{number}"), AccountId("root"), document, reseller, "1-a", number
-    )
+    return LiveAccount(AccountId(f"id{number}"), AccountId("root"), document, False, "1-a", number)
 
 
 def loaded(directory: Path, text: str, head: str = NO_DEFAULTS) -> Configuration:
