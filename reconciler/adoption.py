@@ -175,7 +175,9 @@ def _drafts(site: Site, ground: _Ground) -> tuple[list[Draft], list[Skipped]]:
             continue
         account, row = live.accounts.get(current), live.rows[current]
         found = core.declaration(account, rules) if account else None
-        reason = _why_not(current, found, claims, in_place=row.parent_id in places)
+        reason = "the account above it is not declared, so its place could not be."
+        if row.parent_id in places:
+            reason = _why_not(current, found, claims, ground.state)
         if reason or found is None:
             skipped.append(Skipped(current, row.name, reason))
         else:
@@ -192,25 +194,19 @@ def _drafts(site: Site, ground: _Ground) -> tuple[list[Draft], list[Skipped]]:
 
 
 def _why_not(
-    current: AccountId,
-    found: core.Declaration | None,
-    claims: Mapping[str, Key],
-    *,
-    in_place: bool,
+    current: AccountId, found: core.Declaration | None, claims: Mapping[str, Key], state: State
 ) -> str:
-    """Why an account can't be declared; "" if it can."""
+    """Why an account below a declared one can't be declared; "" if it can."""
     if found is None:
         return "the list has it, but its own GET says that it does not exist. Run it again later."
-    if not in_place:
-        return "the account above it is not declared, so its place could not be."
     form = next((form for form in core.normal_forms(found.settings) if form in claims), None)
     if form is None:
         return ""
     key, what = claims[form], form.partition(" ")[0]
-    return (
-        f"{address(key)} declares the same {what} and has no `id:`. If that is this account, say so there"
-        f" (`id: {current}`); if not, give it another {what}."
-    )
+    same = f"{address(key)} declares the same {what} and has no `id:`."
+    if key in state.accounts:
+        return f"{same} Only accounts that have one may share it: `id: {state.accounts[key].id}`."
+    return f"{same} If that is this account, say so there, `id: {current}`; if not, give it another {what}."
 
 
 def _claims(configuration: Configuration) -> dict[str, Key]:

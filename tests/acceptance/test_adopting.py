@@ -73,7 +73,7 @@ def assert_settled(run: Run, count: int) -> None:
     ("dialect", "count", "more"),
     [
         ("release", 2000, []),
-        ("head", 2001, ["--factor"]),
+        ("head", 701, ["--factor"]),
         ("release", 150, ["--layout", "tree", "--factor"]),
         ("head", 151, ["--layout", "one-file"]),
         ("release", 152, ["--layout", "tree"]),
@@ -333,6 +333,28 @@ def test_an_account_that_may_be_a_declared_one_is_not_declared_twice(
     assert f"id: {ids['acme']}" in reasons["acme"]
     assert reasons.keys() == {"acme", "bakery", "east", "shop"}
     assert project.run("validate").code == 0
+
+
+def test_accounts_of_one_name_need_ids_and_then_they_are_as_good_as_any(
+    serve: Serve, project: Project
+) -> None:
+    world = serve()
+    first = world.create("acme")
+    project.declare({"acme": {}}, include=["accounts"])
+    assert project.run("import", "acme", first).code == 1  # `accounts` has no file yet
+    project.write("accounts/none.yaml", "accounts: {}\n")
+    assert project.run("import", "acme", first).code == 0
+    record = world.account("acme")
+    twin = replace(record, id="7" * 32, api_key="7" * 64)
+    document = {**twin.document, "name": "A.C.M.E.", "realm": "twin.example.com"}
+    world.platform.store.put_new([replace(twin, document=document)])
+    (skipped,) = project.run("adopt", "--format", "json").json["skipped"]
+    assert f"id: {first}" in skipped["reason"]
+    project.declare({"acme": {"id": first}}, include=["accounts"])
+    assert adopted(project.run("adopt", "--format", "json")) == ["a-c-m-e"]
+    assert_settled(project.run, 2)
+    project.declare({"acme": {}}, include=["accounts"])
+    assert "declared twice" in project.run("validate", "--format", "json").out
 
 
 def test_a_directory_that_is_not_included_is_refused_before_anything_is_asked(
