@@ -51,10 +51,21 @@ def site(directory: Path, out: str | None, environment: Mapping[str, str]) -> Si
     if not (directory / FILE).is_file():
         directory, out = directory / (out or "."), None
         if not (directory / FILE).is_file():
+            _check_named(directory, environment)
             return new_site(directory, environment, environment.get("VINIX_ACCOUNT_ID"), {})
     project = open_project(directory, environment)
     inside = _inside(directory, out)
     return Site(_with_room(project, inside), inside)
+
+
+def _check_named(directory: Path, environment: Mapping[str, str]) -> None:
+    """Raises: Invalid if nothing says which platform a new project is for."""
+    if not (environment.get("VINIX_API_URL") or environment.get("VINIX_BASE")):
+        detail = (
+            f"There is no {FILE} in {directory}. To make a project there, name the platform by"
+            " VINIX_API_URL; -C names the directory of a project that is there."
+        )
+        raise Invalid([_problem(f"No {FILE}", detail)])
 
 
 def new_site(

@@ -393,7 +393,9 @@ def own_block(draft: Draft, base: Declared | None) -> tuple[JsonObject, JsonObje
         rest["parent"] = draft.parent
     if ignored:
         ignored.update(base.lifecycle.ignore_changes if base else ())
-        rest["lifecycle"] = {"ignore_changes": [dotted(path[1:]) for path in sorted(ignored)]}
+        rest["lifecycle"] = {
+            "ignore_changes": [_literal(dotted(path[1:])) for path in sorted(ignored)]
+        }
     return own, rest
 
 

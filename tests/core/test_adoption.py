@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zoneinfo
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
@@ -115,6 +116,31 @@ def test_what_is_written_of_any_document_loads_as_it_was_and_leaves_nothing_to_d
         assert not altered(draft, declared, None)
         assert diff.compare(declared, None, draft.account, STATE) == ()
         assert not any(path in declared.sensitive for path, _ in leaves(declared.block))
+
+
+@settings(
+    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    document=DOCUMENTS, other=DOCUMENTS, gone=st.lists(st.sampled_from(["org", "zones", "flags"]))
+)
+def test_whatever_defaults_lie_below_an_account_nothing_is_to_do(
+    tmp_path: Path, document: JsonObject, other: JsonObject, gone: list[str]
+) -> None:
+    account = an_account(0, **document)
+    defaults = declaration(an_account(1, **other), RULES).settings
+    below = {**written(defaults), **dict.fromkeys(gone)}
+    del below["name"]
+    head = NO_DEFAULTS.replace("EXTRA", "refuse") + composed({"defaults": {"settings": below}})
+    base = loaded(tmp_path, "accounts: {a: {id: id0, settings: {name: x}}}", head).accounts["a"]
+    base = replace(
+        base, block={"settings": {k: v for k, v in base.settings.items() if k != "name"}}
+    )
+    draft = Draft("a", "root", account, declaration(account, RULES))
+    own, rest = own_block(draft, base)
+    text = composed({"accounts": {"a": {**rest, **written(own)}}})
+    declared = loaded(tmp_path, text, head).accounts["a"]
+    assert diff.compare(declared, None, account, STATE) == ()
 
 
 @given(value=VALUES)
