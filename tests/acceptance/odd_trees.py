@@ -97,8 +97,9 @@ def odd_tree(root: Record, count: int, random: Random) -> list[Record]:
         records.append(record)
         if record.is_reseller or random.random() < 0.05:
             above.append(record)
-    lost = _account(replace(root, id="f" * 32), count, random)
-    circle = _account(replace(root, id=f"{count + 1:032x}"), count + 1, random)
+    lost = _account(replace(root, id="f" * 32, tree=(root.id,)), count, random)
+    itself = replace(root, id=f"{count + 2:032x}", tree=(root.id,))
+    circle = _account(itself, count + 1, random)
     return [*records, lost, circle]
 
 
