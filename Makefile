@@ -34,7 +34,7 @@ golden: setup ## rewrite the golden plans and the list of fields; read the diff
 
 lock: setup ## pin the newest versions, with hashes
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock --upgrade
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra encryption --extra objectstore --extra policy --extra postgres -c requirements.lock pyproject.toml integrations/requirements.in -o integrations/requirements.lock --upgrade
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra encryption --extra metrics --extra notify --extra objectstore --extra policy --extra postgres -c requirements.lock pyproject.toml integrations/requirements.in -o integrations/requirements.lock --upgrade
 
 clean: ## remove what the other targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

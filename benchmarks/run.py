@@ -183,6 +183,17 @@ def measure_plan(
     cost = best(arguments.repeat, command, environment)
     yield Row(count, latency, "plan, 1 % changed", cost, floor)
     write_project(directory, count)
+    yield Row(count, latency, "adopt, all new", measure_adopt(arguments, environment), floor)
+
+
+def measure_adopt(arguments: argparse.Namespace, environment: Environment) -> Cost:
+    """All accounts of the platform into a project that is not there yet."""
+    costs = []
+    for _ in range(arguments.repeat):
+        with tempfile.TemporaryDirectory() as name:
+            command = in_project(Path(name), arguments.concurrency, "adopt")
+            costs.append(measure(command, environment))
+    return min(costs, key=lambda cost: cost.wall)
 
 
 def main() -> None:

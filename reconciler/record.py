@@ -17,9 +17,10 @@ from reconciler.core.limits import limits_json
 from reconciler.core.state import AccountRecord, Entry, State, fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from reconciler.backends.backend import StateWriter
+    from reconciler.core.configuration import Declared
     from reconciler.core.live import LiveAccount
     from reconciler.core.plan import Change
     from reconciler.core.values import FieldPath
@@ -94,7 +95,18 @@ def confirm(
     if change.declared is None:
         raise AssertionError("only a declared account is confirmed")
     held = {field.path for field in change.known}
-    applied, observed, missed = diff.confirmed(change.declared, record, live, state, held)
+    return claimed(change.declared, record, live, state, held)
+
+
+def claimed(
+    declared: Declared,
+    record: AccountRecord | None,
+    live: LiveAccount,
+    state: State,
+    held: Collection[FieldPath] = (),
+) -> tuple[AccountRecord, tuple[FieldPath, ...]]:
+    """The same of a declared account. `held`: known drift that is left alone."""
+    applied, observed, missed = diff.confirmed(declared, record, live, state, held)
     parent = live.parent_id or (record.parent_id if record else live.id)
     fresh = AccountRecord(
         id=live.id,
@@ -104,8 +116,8 @@ def confirm(
         observed=observed,
         etag=live.revision,
         updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        prevent_destroy=change.declared.lifecycle.prevent_destroy,
-        safety=limits_json(change.declared.limits),
+        prevent_destroy=declared.lifecycle.prevent_destroy,
+        safety=limits_json(declared.limits),
     )
     if record is not None and fresh == replace(
         record, updated_at=fresh.updated_at, etag=fresh.etag

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -34,7 +35,7 @@ from reconciler.core.known import in_force
 from reconciler.core.limits import ended
 from reconciler.core.live import remembered
 from reconciler.core.plan import Plan, compute, touched, unread
-from reconciler.core.recovery import candidates, first_record, settle
+from reconciler.core.recovery import candidates, settle
 from reconciler.core.safety import Refusal, Terms, lacking
 from reconciler.core.saved import Making, SavedPlan, Unfit, configuration_digest, save, unsealed
 from reconciler.core.shapes import folded, nearest
@@ -49,6 +50,7 @@ from reconciler.core.values import (
     account_id,
     address,
 )
+from reconciler.record import claimed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -116,11 +118,13 @@ class Unknown(Exception):
     """Something was asked for by a name or id that nothing has."""
 
 
-def check(project: Project, options: Options) -> Configuration:
-    """What the files say; offline. Raises: Invalid with all errors; Unknown."""
+def check(
+    project: Project, options: Options, more: Mapping[str, bytes] = MappingProxyType({})
+) -> Configuration:
+    """What the files say, with those of `more` (`load`); offline. Raises: Invalid with all errors; Unknown."""
     if project.settings.url:
         _ = project.url  # refuses what must not be reached
-    configuration, diagnostics = load(project, options.variables)
+    configuration, diagnostics = load(project, options.variables, more)
     zones = frozenset(zoneinfo.available_timezones())
     over = ended(configuration.limits(), datetime.now(UTC).date())
     rules = policy.problems(configuration.settings.policy)
@@ -257,7 +261,7 @@ async def _apply(
             if made.refusals or not hooks.approve(made):
                 return Applied(made, None)
             if stored is None:
-                made = replace(made, state=_first_state(project, made.root))
+                made = replace(made, state=first_state(project, made.root))
             if made.state is not stored:
                 writer.save(made.state)
             writer.journal(made.state, [])  # find out that it can be written, before all is sent
@@ -306,7 +310,7 @@ async def apply_file(project: Project, path: Path, options: Options, hooks: Hook
             state = settle(state, live)
             revive.check_state(saved, state if stored else None, live.root)
             if stored is None:
-                state = _first_state(project, live.root)
+                state = first_state(project, live.root)
             made = revive.revived(saved, state, live, configuration)
             made = policy.check(made, project.settings.policy)
             if made.refusals:
@@ -350,17 +354,13 @@ async def import_account(project: Project, key: Key, text: str, options: Options
 
     Raises: Invalid, HostMismatch, Unusable, Unwritable, Locked, Unknown, ApiError.
     """
-    if key not in check(project, options).accounts:
-        raise Unknown(f"{address(key)} is not declared. Declare it first, with at least its name.")
-    try:
-        wanted = account_id(text)
-    except ValueError as error:
-        raise Unknown(f"{error}.") from error
+    declared = _importable(check(project, options), key, text)
+    wanted = AccountId(text)
     place = backend(project)
     with place.lock(uuid4().hex, options.command, options.lock_timeout) as writer:
         async with connected(project, options.observe) as client:
-            root = await _root(project, client)
-            state = writer.read() or _first_state(project, root)
+            root = await root_of(project, client)
+            state = writer.read() or first_state(project, root)
             check_identity(project, state, root)
             live = await refresh(client, root, [wanted], 1, _silent)
         taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
@@ -369,11 +369,30 @@ async def import_account(project: Project, key: Key, text: str, options: Options
         account = live.accounts.get(wanted)
         if account is None or wanted not in live.rows:
             raise Unknown(f"There is no account {wanted} below the root {root}.")
-        state = fold(
-            state, [Entry("record", key, first_record(account, account.parent_id or root))]
-        )
+        record, _ = claimed(declared, None, account, state)
+        state = fold(state, [Entry("record", key, record)])
         writer.save(state)
         return state
+
+
+def _importable(configuration: Configuration, key: Key, text: str) -> Declared:
+    """The account that is declared under `key`, if it may be `text`. Raises: Unknown."""
+    try:
+        wanted = account_id(text)
+    except ValueError as error:
+        raise Unknown(f"{error}.") from error
+    declared = configuration.accounts.get(key)
+    if declared is None:
+        raise Unknown(
+            f"{address(key)} is not declared. Declare it first, with at least its name; or have `reconciler"
+            f" adopt {wanted}` write what the account is, under a key made of its name."
+        )
+    if declared.id not in (None, wanted):
+        raise Unknown(f"{address(key)} has `id: {declared.id}`. Correct that, or take it out.")
+    owners = (k for k, d in configuration.accounts.items() if d.id == wanted and k != key)
+    if (owner := next(owners, None)) is not None:
+        raise Unknown(f"{address(owner)} has `id: {wanted}`. An account has one address.")
+    return declared
 
 
 # --- steps -----------------------------------------------------------------------------------
@@ -409,7 +428,8 @@ def check_identity(project: Project, state: State, root: AccountId) -> None:
         )
 
 
-def _first_state(project: Project, root: AccountId) -> State:
+def first_state(project: Project, root: AccountId) -> State:
+    """The state of a project that manages nothing yet."""
     return State(
         lineage=str(uuid4()),
         serial=1,
@@ -421,7 +441,7 @@ def _first_state(project: Project, root: AccountId) -> State:
     )
 
 
-async def _root(project: Project, client: Client) -> AccountId:
+async def root_of(project: Project, client: Client) -> AccountId:
     """The account below which everything is. Raises: Invalid."""
     named = project.root or client.caller
     try:
@@ -505,7 +525,7 @@ async def _found(
     `patient`: list again what may or must be there, and is not listed: lists lag.
     """
     concurrency = project.settings.concurrency
-    root = await _root(project, client)
+    root = await root_of(project, client)
     check_identity(project, state, root)
     with _addressed(state):
         live = await refresh(client, root, sorted(ids), concurrency, progress)

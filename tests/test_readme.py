@@ -82,12 +82,3 @@ def test_installed_elsewhere_it_still_finds_its_examples(tmp_path: Path) -> None
         capture_output=True, text=True, check=True, cwd=tmp_path,
     )  # fmt: skip
     assert "wrote shop/reconciler.yaml" in ran.stdout
-
-
-def test_what_is_not_there_yet_says_so() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "reconciler", "adopt"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 1
-    assert "not there yet" in ran.stderr

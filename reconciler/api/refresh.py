@@ -132,7 +132,7 @@ def account(current: AccountId, answer: Answer, parent: AccountId | None) -> Liv
     created = document.get("created", 0)
     right = (
         document.get("id") == current
-        and isinstance(document.get("name"), str)
+        and isinstance(document.get("name", ""), str)
         and isinstance(document.get("enabled", True), bool)
         and isinstance(document.get("is_reseller", False), bool)
         and isinstance(created, int)

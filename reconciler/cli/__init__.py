@@ -96,6 +96,7 @@ def _failed(error: Exception, arguments: argparse.Namespace) -> int:
 
 def _outcomes() -> list[tuple[type[Exception] | tuple[type[Exception], ...], Exit, str]]:
     """What an error is to a user: exit status and summary. The first that fits counts."""
+    from reconciler.adoption import Unready
     from reconciler.api.errors import ApiError
     from reconciler.backends.backend import Locked, Lost, Unwritable
     from reconciler.config.planfile import Unsaved
@@ -108,6 +109,7 @@ def _outcomes() -> list[tuple[type[Exception] | tuple[type[Exception], ...], Exi
     return [
         (HostMismatch, Exit.REFUSED, "Two places named"),
         (Unfit, Exit.REFUSED, "A saved plan that is refused"),
+        (Unready, Exit.REFUSED, "An adoption that can't be done yet"),
         (NeedsForce, Exit.REFUSED, "State that would be lost"),
         (Locked, Exit.LOCKED, "A locked state"),
         (Lost, Exit.FAILED, "A lost lock"),

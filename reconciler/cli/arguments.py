@@ -97,8 +97,36 @@ def _add_about_platform(add: _Add) -> None:
     drawn = _common(("text", "mermaid", "dot", "json"), (".json", ".mermaid", ".dot"))
     drawing = ("graph", runs.graph, "draw the tree of accounts, or what a plan does in which order")
     _add_graph(add(*drawing, common=drawn))
-    adopt = add("adopt", files.not_yet, "not there yet")
-    adopt.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
+    adopt = ("adopt", runs.adopt, "write an existing tree into YAML files and state")
+    _add_adopt(add(*adopt, _locking()))
+
+
+def _add_adopt(adopt: _Parser) -> None:
+    adopt.add_argument(
+        "account_id", nargs="?", metavar="ACCOUNT_ID", help="only what is at and below it"
+    )
+    adopt.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where the files go: accounts; without a reconciler.yaml DIR becomes a project",
+    )
+    adopt.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATTERN",
+        help="accounts whose name, realm or id matches (*, ?), and those that they stand below",
+    )
+    adopt.add_argument(
+        "--layout",
+        choices=("flat", "tree", "one-file"),
+        default="flat",
+        help="a file per reseller, the same in directories, or one file",
+    )
+    adopt.add_argument(
+        "--factor", action="store_true", help="lift what most accounts share into templates"
+    )
 
 
 def _add_graph(graph: _Parser) -> None:

@@ -164,9 +164,3 @@ def version(arguments: argparse.Namespace) -> int:
     else:
         print(f"reconciler {__version__}")
     return Exit.DONE
-
-
-def not_yet(arguments: argparse.Namespace) -> int:
-    """Say that a command is not there yet."""
-    print(f"reconciler {arguments.command}: not there yet.", file=sys.stderr)
-    return Exit.FAILED

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
     """The project and the options that a command line names. Raises: Problem, Invalid."""
-    from reconciler.config.project import open_project, variable_file, with_concurrency
+    from reconciler.config.project import open_project, with_concurrency
+
+    options = options_of(arguments)
+    project = open_project(Path(arguments.chdir), dict(os.environ))
+    if arguments.parallelism:
+        project = with_concurrency(project, arguments.parallelism)
+    return project, options
+
+
+def options_of(arguments: argparse.Namespace) -> Options:
+    """The options alone. Raises: Problem, Invalid."""
+    from reconciler.config.project import variable_file
     from reconciler.workflow import Options
 
     variables = {}
@@ -29,7 +40,7 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
         if not separator:
             raise Problem(f"--var takes NAME=VALUE, not {assignment!r}")
         variables[name] = value
-    options = Options(
+    return Options(
         variables=variables,
         targets=frozenset(_target(target) for target in getattr(arguments, "target", [])),
         allow=_allowed(getattr(arguments, "allow", [])),
@@ -43,10 +54,6 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
         since_state=getattr(arguments, "since_state", False),
         observe=arguments.teller.observe,
     )
-    project = open_project(Path(arguments.chdir), dict(os.environ))
-    if arguments.parallelism:
-        project = with_concurrency(project, arguments.parallelism)
-    return project, options
 
 
 def key_of(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
-from reconciler.cli.options import key_of, project_of
+from reconciler.cli.options import key_of, options_of, project_of
 from reconciler.cli.output import (
     confirmed,
     output,
@@ -268,4 +268,32 @@ def import_(arguments: argparse.Namespace) -> int:
         print(
             f"accounts.{key} is {arguments.id} now. Plan shows what differs from its declaration."
         )
+    return Exit.DONE
+
+
+def adopt(arguments: argparse.Namespace) -> int:
+    """Write an existing tree into YAML files and state."""
+    from dataclasses import replace
+
+    from reconciler import adoption
+    from reconciler.config.newfiles import site
+    from reconciler.config.project import with_concurrency
+    from reconciler.render import adopted, text
+
+    options = options_of(arguments)
+    place = site(Path(arguments.chdir), arguments.out, dict(os.environ))
+    if arguments.parallelism:
+        place = replace(place, project=with_concurrency(place.project, arguments.parallelism))
+    wish = adoption.Wish(
+        arguments.account_id, tuple(arguments.only), arguments.layout, arguments.factor
+    )
+    with reporting() as reporter:
+        found = asyncio.run(adoption.adopt(place, options, wish, reporter.reading))
+    for diagnostic in found.diagnostics():
+        print(text.diagnostic(diagnostic), file=sys.stderr)
+    output(
+        arguments,
+        lambda: adopted.document(found),
+        lambda: print(adopted.text(found, os.path.relpath(place.project.directory)), end=""),
+    )
     return Exit.DONE

@@ -33,6 +33,7 @@ FILE: Final = "reconciler.yaml"
 SANDBOX: Final = "sandbox:"
 SANDBOX_FILE: Final = ".reconciler/sandbox.db"
 _AS_THEY_ARE: Final[Mapping[Path, bytes]] = MappingProxyType({})
+_NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
 _NEEDED: Final = ("include", "variables", "accounts_from")
 """Keys without which what else would be found could be false."""
 
@@ -149,7 +150,22 @@ def open_project(
         path = files.inside(directory, FILE)
     except files.Unreadable as error:
         raise Invalid([_unreadable(FILE, error)]) from error
-    documents, problems = _documents(path, FILE, ProjectShape, edited)
+    parsed = _documents(path, FILE, ProjectShape, edited)
+    return _project(directory, parsed, environment, edited)
+
+
+def future_project(directory: Path, text: bytes, environment: Mapping[str, str]) -> Project:
+    """The project that a directory will be with `text` as its `reconciler.yaml`. Raises: Invalid."""
+    return _project(directory, _parsed(FILE, text, ProjectShape), environment, _AS_THEY_ARE)
+
+
+def _project(
+    directory: Path,
+    parsed: tuple[list[MappingNode], list[Diagnostic]],
+    environment: Mapping[str, str],
+    edited: Mapping[Path, bytes],
+) -> Project:
+    documents, problems = parsed
     if not documents or "version" not in documents[0]:
         raise Invalid(problems)
     settings, wrong = configuration.read_settings(documents[0])
@@ -165,14 +181,19 @@ def open_project(
 
 
 def load(
-    project: Project, given: Mapping[str, JsonValue]
+    project: Project, given: Mapping[str, JsonValue], more: Mapping[str, bytes] = _NO_FILES
 ) -> tuple[Configuration, list[Diagnostic]]:
     """All that the files say, merged and filled in, and what is wrong with it.
 
-    `given` are the variables from the command line. Unreadable files and missing variables end
-    it, since what else would be found could be false. Raises: Invalid.
+    `given` are the variables from the command line, `more` files that are not there yet: content by
+    name. Unreadable files and missing variables end it, since what else would be found could be
+    false. Raises: Invalid.
     """
     included, diagnostics, whole = _included(project)
+    for name, data in more.items():
+        documents, wrong = _parsed(name, data, IncludedShape)
+        included += documents
+        diagnostics += wrong
     diagnostics += project.problems
     documents = [*project.more, *included]
     tables, unread = _tables(project, [project.node, *documents])
@@ -283,6 +304,12 @@ def _documents(
         data = edited[path] if path in edited else files.read(path)
     except files.Unreadable as error:
         return [], [_unreadable(name, error)]
+    return _parsed(name, data, shape)
+
+
+def _parsed(
+    name: str, data: bytes, shape: type[ProjectShape | IncludedShape]
+) -> tuple[list[MappingNode], list[Diagnostic]]:
     documents, diagnostics = nodes.parse(name, data)
     if not documents and not diagnostics:
         documents = [None]

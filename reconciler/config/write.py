@@ -12,11 +12,13 @@ Source: docs/configuration.md; why not a library: docs/decisions/009-formatting-
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, get_args, get_origin
 
 import yaml
@@ -27,7 +29,7 @@ from reconciler.config.nodes import masked, parse, text_of, unmasked
 from reconciler.core.account import known_keys
 from reconciler.core.configuration import Invalid
 from reconciler.core.shapes import ProjectShape
-from reconciler.core.values import Diagnostic, JsonValue, Source
+from reconciler.core.values import Diagnostic, JsonObject, JsonValue, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +45,11 @@ _APART: Final = ("accounts", "templates")
 _MODELINE = re.compile(r"#.*(?:yaml-language-server:|-\*-|\bvim?:)")
 _LINE_END = re.compile("\r\n?")
 _INDICATORS = re.compile(r"([|>][-+1-9]*)")
+_PLAIN = re.compile(r"[A-Za-z_](?:[\w./@+-]| (?=\w))*", re.ASCII)
+_WORDS: Final = frozenset(
+    ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"]
+)
+"""What some readers of YAML take for something else than a string."""
 _SKIPPED = re.compile(r"\s*(?:#.*\s*)*")
 """What may stand between an anchor and its scalar."""
 
@@ -66,6 +73,50 @@ def formatted(name: str, data: bytes) -> str:
     if comments_in(hidden) != comments_in(written):
         raise _refusal(name, "a comment would be lost")
     return result
+
+
+def composed(document: JsonObject) -> str:
+    """A new file with what `document` has, in canonical order and layout.
+
+    Strings are the strings that they will be read as, so a `${` in one must be doubled before. What
+    YAML can't hold (docs/configuration.md, "Scalars") must not be in it.
+    """
+    root = _Entry(value=_composed(document))
+    _arrange(root, ProjectShape)
+    return _written([_Document([], "", [], root, [], None)], [])
+
+
+def _composed(value: JsonValue) -> _Leaf | _Collection:
+    if isinstance(value, dict):
+        entries = [_Entry(_scalar(key), key, _composed(inner)) for key, inner in value.items()]
+        return _Collection(True, "", flow=not entries, entries=entries)
+    if isinstance(value, list):
+        entries = [_Entry(value=_composed(inner)) for inner in value]
+        return _Collection(False, "", flow=not entries, entries=entries)
+    return _Leaf([_scalar(value)])
+
+
+def _scalar(value: JsonValue) -> str:
+    """A scalar as YAML: a string without quotes only if every reader of YAML takes it for that string."""
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) and value.lower() not in _WORDS else _quoted(value)
+    if isinstance(value, float):
+        digits = f"{Decimal(repr(value)):f}"
+        return digits if "." in digits else f"{digits}.0"
+    return json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """`text` in double quotes; what can't be seen in it is written as an escape."""
+    escaped = json.dumps(text, ensure_ascii=False)
+    if escaped.isprintable():
+        return escaped
+    return "".join(c if c.isprintable() else _escape(c) for c in escaped)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"  # noqa: PLR2004 - as YAML has it
 
 
 @dataclass(frozen=True, slots=True)

@@ -938,6 +938,7 @@ _OTHERS: Final = {
     "string_unicode": ("wrong_format", "Must be valid Unicode text."),
 }
 _QUOTED = re.compile(r"'([^']*)'")
+_UNKNOWN: Final = "There is no such field."
 
 
 def violations(document: JsonObject, *, extra_fields: bool = False) -> list[Violation]:
@@ -998,11 +999,18 @@ def _document_path(error: ErrorDetails) -> DocumentPath:
     return path
 
 
+def may_be_extra(violation: Violation) -> bool:
+    """Whether it is about a key that is only unknown to us, and would pass with `extra_fields`."""
+    return violation.message == _UNKNOWN and _is_open(violation.path)
+
+
 def _may_be_extra(error: ErrorDetails) -> bool:
     """Whether the error is a key that is only unknown to us, and would be stored untouched."""
-    path = error["loc"]
-    if error["type"] != "extra_forbidden":
-        return False
+    return error["type"] == "extra_forbidden" and _is_open(error["loc"])
+
+
+def _is_open(path: DocumentPath) -> bool:
+    """Whether the platform would store an unknown key there."""
     if len(path) == 1:
         return not _is_reserved(str(path[0]))
     return path[0] not in _CLOSED
@@ -1015,7 +1023,7 @@ def _is_reserved(field: str) -> bool:
 def _why_unknown(path: DocumentPath) -> str:
     field = str(path[0])
     if len(path) > 1 or not _is_reserved(field):
-        return "There is no such field."
+        return _UNKNOWN
     if field in OPTION_NAMES:
         return "The platform would take it as an option of the request, not as a field."
     return READ_ONLY.get(field, "Names that begin with _ or pvt_ are the platform's own.")

@@ -8,6 +8,7 @@ Source: docs/behaviours.md.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -258,6 +259,7 @@ class _Decider:
         }
         self.keys: dict[Ident, Key] = {r.id: key for key, r in self.records.items()}
         self.keys |= {ident: key for key, ident in self.idents.items()}
+        self.owners = self._owners()
         self._strangers: dict[str, Row] | None = None
 
     def _moved(self) -> dict[Key, AccountRecord]:
@@ -275,6 +277,16 @@ class _Decider:
             records[moved.new] = records.pop(moved.old)
             self.moved_from[moved.new] = self.moved_from.pop(moved.old, moved.old)
         return records
+
+    def _owners(self) -> Mapping[str, list[Key]]:
+        """The keys that have an account, those in state first."""
+        owners: defaultdict[str, list[Key]] = defaultdict(list)
+        for key, record in self.records.items():
+            owners[record.id].append(key)
+        for key, declared in self.configuration.accounts.items():
+            if declared.id:
+                owners[declared.id].append(key)
+        return owners
 
     def _ident(self, key: Key, declared: Declared) -> Ident:
         record = self.records.get(key)
@@ -451,19 +463,9 @@ class _Decider:
 
     def _adoption(self, declared: Declared) -> Change | None:
         live = self.live.accounts.get(declared.id or AccountId(""))
-        owner = next((k for k, r in self.records.items() if r.id == declared.id), None)
-        twin = next(
-            (
-                d.key
-                for d in self.configuration.accounts.values()
-                if d.id == declared.id and d is not declared
-            ),
-            None,
-        )
-        if owner or twin:
-            self.refuse(
-                "id", f"{declared.id} is {address(owner or twin or '')} already.", declared.key
-            )
+        owner = next((k for k in self.owners.get(declared.id or "", ()) if k != declared.key), None)
+        if owner:
+            self.refuse("id", f"{declared.id} is {address(owner)} already.", declared.key)
         elif live is None or live.id not in self.live.rows:
             detail = f"There is no account {declared.id} below the root."
             self.refuse(

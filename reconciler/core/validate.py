@@ -231,7 +231,7 @@ def _collide(
         if not isinstance(value, str) or declared.is_broken(("settings", name)):
             continue
         other = first.setdefault(normal(value), declared)
-        if other is not declared:
+        if other is not declared and not (other.id and declared.id):  # else the platform let them
             other, later = sorted((other, declared), key=lambda d: d.place(("settings", name)))
             theirs = f"{address(other.key)} ({other.place(('settings', name))})"
             quoted = _quoted(later, ("settings", name), value)
