@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import zoneinfo
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import uuid4
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from reconciler.config.newfiles import Site
+    from reconciler.config.project import Project
     from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.live import Live
     from reconciler.core.state import State
@@ -234,8 +235,15 @@ def _bases(site: Site, options: Options, drafts: Sequence[Draft]) -> Mapping[Key
     if "defaults" not in site.project.node or not drafts:
         return {}
     accounts: JsonObject = {draft.key: {"id": draft.account.id} for draft in drafts}
-    more = {_NOTHING_YET: composed({"accounts": accounts}).encode()}
-    return load(site.project, options.variables, more)[0].accounts
+    future = _with_files(site, {_NOTHING_YET: composed({"accounts": accounts})})
+    return load(future, options.variables)[0].accounts
+
+
+def _with_files(site: Site, texts: Mapping[str, str]) -> Project:
+    """The project as it is with files that are not there yet: text by name."""
+    directory = site.project.directory.resolve()
+    edited = {directory / name: text.encode() for name, text in texts.items()}
+    return replace(site.project, edited=edited)
 
 
 # --- files -------------------------------------------------------------------------------------
@@ -343,8 +351,8 @@ def _prove(
     Also of accounts that were declared by their id before; those that differ are left to `apply`.
     """
     drafts, bases = meant
-    more = {name: file.text.encode() for name, file in texts.items()}
-    after = check(site.project, options, more) if texts else ground.configuration
+    future = _with_files(site, {name: file.text for name, file in texts.items()})
+    after = check(future, options) if texts else ground.configuration
     for draft in drafts:
         if core.altered(draft, after.accounts[draft.key], bases.get(draft.key)):
             raise RuntimeError(f"{address(draft.key)} would not be declared as it is")

@@ -15,7 +15,6 @@ from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -124,13 +123,11 @@ class Unknown(Exception):
     """Something was asked for by a name or id that nothing has."""
 
 
-def check(
-    project: Project, options: Options, more: Mapping[str, bytes] = MappingProxyType({})
-) -> Configuration:
-    """What the files say, with those of `more` (`load`); offline. Raises: Invalid with all errors; Unknown."""
+def check(project: Project, options: Options) -> Configuration:
+    """What the files say; offline. Raises: Invalid with all errors; Unknown."""
     if project.settings.url:
         _ = project.url  # refuses what must not be reached
-    configuration, diagnostics = load(project, options.variables, more)
+    configuration, diagnostics = load(project, options.variables)
     zones = frozenset(zoneinfo.available_timezones())
     over = ended(configuration.limits(), datetime.now(UTC).date())
     rules = policy.problems(configuration.settings.policy)

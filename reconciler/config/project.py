@@ -33,7 +33,6 @@ FILE: Final = "reconciler.yaml"
 SANDBOX: Final = "sandbox:"
 SANDBOX_FILE: Final = ".reconciler/sandbox.db"
 _AS_THEY_ARE: Final[Mapping[Path, bytes]] = MappingProxyType({})
-_NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
 _NEEDED: Final = ("include", "variables", "accounts_from")
 """Keys without which what else would be found could be false."""
 
@@ -59,7 +58,7 @@ class Project:
     """A directory with a `reconciler.yaml`, as far as it can be told without the accounts.
 
     `problems`: what is wrong with that file's shape; the settings are what is right of it. `edited`:
-    texts that stand for those of files, by resolved path.
+    texts that stand for those of files, by resolved path, also of files that are not there yet.
     """
 
     directory: Path
@@ -181,19 +180,14 @@ def _project(
 
 
 def load(
-    project: Project, given: Mapping[str, JsonValue], more: Mapping[str, bytes] = _NO_FILES
+    project: Project, given: Mapping[str, JsonValue]
 ) -> tuple[Configuration, list[Diagnostic]]:
     """All that the files say, merged and filled in, and what is wrong with it.
 
-    `given` are the variables from the command line, `more` files that are not there yet: content by
-    name. Unreadable files and missing variables end it, since what else would be found could be
-    false. Raises: Invalid.
+    `given` are the variables from the command line. Unreadable files and missing variables end it,
+    since what else would be found could be false. Raises: Invalid.
     """
     included, diagnostics, whole = _included(project)
-    for name, data in more.items():
-        documents, wrong = _parsed(name, data, IncludedShape)
-        included += documents
-        diagnostics += wrong
     diagnostics += project.problems
     documents = [*project.more, *included]
     tables, unread = _tables(project, [project.node, *documents])
@@ -230,7 +224,7 @@ def variable_file(path: Path) -> dict[str, JsonValue]:
 def project_files(project: Project) -> tuple[list[Path], list[Diagnostic]]:
     """The YAML files of the project, `reconciler.yaml` first; and what is wrong with `include`."""
     diagnostics: list[Diagnostic] = []
-    found: set[Path] = set()
+    found = {path for path in project.edited if not path.exists()}
     for pattern, source in project.settings.include:
         try:
             found.update(files.named(project.directory, pattern))

@@ -40,7 +40,8 @@ def an_account(number: int = 0, /, **document: Any) -> LiveAccount:
 def loaded(directory: Path, text: str, head: str = NO_DEFAULTS) -> Configuration:
     """What a file with `text` declares; nothing may be wrong with it."""
     project = future_project(directory, head.encode(), {})
-    configuration, wrong = load(project, {}, {"a.yaml": text.encode()})
+    project = replace(project, edited={directory.resolve() / "a.yaml": text.encode()})
+    configuration, wrong = load(project, {})
     wrong += validate(configuration, ZONES)
     assert [found for found in wrong if found.severity == "error"] == []
     return configuration
