@@ -20,5 +20,5 @@ def free_port() -> str:
 
 def test_who_follows_the_guide_sees_what_it_shows(tmp_path: Path) -> None:
     assert len(consoles.steps(GUIDE)) >= 30
-    (tmp_path / "reconciler").symlink_to(ROOT)  # the checkout that step 12 copies from
+    (tmp_path / "reconciler").symlink_to(ROOT)  # the checkout that step 11 copies from
     consoles.run(GUIDE.replace(PORT, free_port()), tmp_path, seconds=120)
