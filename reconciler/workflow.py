@@ -65,6 +65,12 @@ if TYPE_CHECKING:
 _LIST_AGAIN: Final = (0.5, 1.5)
 """Seconds before each further list, where the first lacks what may or must be there."""
 
+_STILL_AT_IT: Final = (4.0,)
+"""And if the platform may still be at a create, which takes seconds (docs/platform.md 3.4)."""
+
+_YOUNG: Final = 30
+"""Seconds since a create was sent, in which it may not be over."""
+
 Progress = Callable[[int, int], None]
 """Told how many accounts of how many have been read."""
 
@@ -529,7 +535,9 @@ async def _found(
     check_identity(project, state, root)
     with _addressed(state):
         live = await refresh(client, root, sorted(ids), concurrency, progress)
-        for pause in _LIST_AGAIN if patient else ():
+        young = any(client.server_time - i.since < _YOUNG for i in state.intents.values())
+        pauses = _LIST_AGAIN + (_STILL_AT_IT if young else ())
+        for pause in pauses if patient else ():
             found = candidates(state, live).values()
             if all(found) and not lacking(state.accounts.values(), live):
                 break

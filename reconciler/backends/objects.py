@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -29,6 +28,8 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 from obstore.store import AzureStore, GCSStore, S3Store
+
+from reconciler.core.values import stays_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -279,14 +280,8 @@ def _endpoint(named: str, environment: Mapping[str, str]) -> str:
     url = urlsplit(endpoint)
     if endpoint and (url.scheme not in ("http", "https") or "@" in url.netloc):
         raise ValueError(f"the endpoint {url.scheme}://… is no https:// address")
-    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+    if url.scheme == "http" and not stays_here(url.hostname or ""):
         raise ValueError(
             f"the endpoint {endpoint} is not encrypted; http:// is for this host alone"
         )
     return endpoint
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"

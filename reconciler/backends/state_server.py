@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import random
 import ssl
 import time
@@ -26,6 +25,7 @@ import orjson
 
 from reconciler.backends.backend import Lost, Unwritable
 from reconciler.core.state import Unusable
+from reconciler.core.values import stays_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +90,7 @@ def address_of(named: str, environment: Mapping[str, str]) -> Address:
             "it must be an address with a host, without a user and without #; credentials come from"
             " RECONCILER_STATE_USERNAME and RECONCILER_STATE_PASSWORD"
         )
-    if url.scheme != "https" and not _is_loopback(url.host):
+    if url.scheme != "https" and not stays_here(url.host):
         raise ValueError("http:// is for this machine alone; use https://")
     user, password = (
         environment.get(f"RECONCILER_STATE_{name}", "") for name in ("USERNAME", "PASSWORD")
@@ -100,13 +100,6 @@ def address_of(named: str, environment: Mapping[str, str]) -> Address:
             "RECONCILER_STATE_USERNAME and RECONCILER_STATE_PASSWORD go together, and one is missing"
         )
     return Address(url, (user, password) if user else None)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager

@@ -4,7 +4,7 @@ The parser's events tell where in the text each value stands. What is new is put
 elsewhere is touched. What comes out is read again and compared with what went in: it must differ where
 it should and nowhere else, and no comment may be lost; else nothing is changed.
 
-Source: docs/drift.md, "Accepting"; why not a library: docs/decisions/025-edits-at-marks.md.
+Source: docs/drift.md, "Accepting"; why not a library: docs/decisions/022-edits-at-marks.md.
 """
 
 from __future__ import annotations

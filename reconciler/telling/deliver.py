@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,16 +16,6 @@ LIMIT: Final = 10.0
 
 class Undelivered(Exception):
     """Something could not be told. The text is fit for everybody: no address, no secret."""
-
-
-def stays_here(host: str) -> bool:
-    """Whether what is sent to `host` does not leave this machine, so that it may go in clear."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def silence(*libraries: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from reconciler.telling.deliver import LIMIT, Undelivered, stays_here
+from reconciler.core.values import stays_here
+from reconciler.telling.deliver import LIMIT, Undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

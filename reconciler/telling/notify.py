@@ -10,7 +10,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from reconciler.telling.deliver import Undelivered, silence, stays_here
+from reconciler.core.values import stays_here
+from reconciler.telling.deliver import Undelivered, silence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -187,7 +187,7 @@ def test_a_run_that_is_interrupted_is_told_of(
     project.declare({key: {} for key in ("a", "b", "c")}, api={"concurrency": 1})
     release.fault(method="PUT", path="^/accounts/.*", nth=2, delay_ms=1500)
     process = project.start("apply", "--auto-approve")
-    wait_for(lambda: bool(release.writes))
+    wait_for(lambda: release.platform.faults.matches() >= 2)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
