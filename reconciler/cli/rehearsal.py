@@ -32,7 +32,7 @@ def sandbox(arguments: argparse.Namespace) -> int:
         if arguments.format == "json":
             print_json({"url": found.url, "account_id": found.root_id, "api_key": found.api_key})
         else:
-            print("The sandbox listens. Ctrl-C ends it.")
+            print("The sandbox listens. Ctrl-C ends it.", file=sys.stderr)
             print("".join(f"export {name}={value}\n" for name, value in lines.items()), end="")
         sys.stdout.flush()
 

@@ -156,8 +156,8 @@ def state_migrate(arguments: argparse.Namespace) -> int:
     _show(
         arguments,
         {"lineage": state.lineage, "serial": state.serial},
-        f"Copied: {_summary(state)}.\nNow let `state` in reconciler.yaml name the new place; until then the"
-        " old one is used. It keeps its copy.\n",
+        f"Copied: {_summary(state)}.\nNow let `state` in reconciler.yaml, or RECONCILER_STATE, name the new"
+        " place; until then the old one is used. It keeps its copy.\n",
     )
     return Exit.DONE
 

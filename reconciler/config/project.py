@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -25,7 +26,6 @@ from reconciler.core.variables import read_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from reconciler.core.variables import Row
 
@@ -143,7 +143,11 @@ def open_project(
     Raises: Invalid if there is nothing in it to go on with.
     """
     if not (directory / FILE).is_file():
-        detail = f"There is none in {directory}. `reconciler init` makes a project; -C names its directory."
+        where = "this directory" if directory == Path() else str(directory)
+        detail = (
+            f"There is none in {where}. -C names the directory of a project that is there. `reconciler"
+            " adopt` makes one of a platform's accounts, `reconciler init` one to try things on."
+        )
         raise Invalid([Diagnostic("error", f"No {FILE}", detail)])
     try:
         path = files.inside(directory, FILE)

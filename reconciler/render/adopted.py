@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core.values import address, dotted
 from reconciler.render import jsondoc
 from reconciler.render.safe import terminal
+from reconciler.render.text import accounts
 
 if TYPE_CHECKING:
     from reconciler.core.adoption import Adoption
@@ -52,18 +53,19 @@ def document(adoption: Adoption) -> JsonObject:
 
 def text(adoption: Adoption, directory: str) -> str:
     """The outcome for people. `directory`: of the project, as seen from here."""
-    accounts = Counter(one.file for one in adoption.adopted)
+    within = "" if directory == "." else f"{directory}/"
+    held = Counter(one.file for one in adoption.adopted)
     lines = [
-        f"wrote {terminal(name)}" + (f" ({accounts[name]} accounts)" if accounts[name] else "")
-        for name in adoption.files[:_SHOWN]
+        f"wrote {terminal(within + name)}" + (f" ({accounts(held[name])})" if held[name] else "")
+        for name in sorted(adoption.files)[:_SHOWN]
     ]
     if len(adoption.files) > _SHOWN:
         lines.append(f"wrote {len(adoption.files) - _SHOWN} more files")
     if not adoption.adopted:
-        lines.append(f"Nothing to adopt. {adoption.known} accounts are under management already.")
+        lines.append(f"Nothing to adopt. {accounts(adoption.known)} under management already.")
     else:
         known = f" {adoption.known} were under management already." if adoption.known else ""
         where = "" if directory == "." else f" -C {terminal(directory)}"
-        lines.append(f"Adopted {len(adoption.adopted)} accounts.{known}")
+        lines.append(f"Adopted {accounts(len(adoption.adopted))}.{known}")
         lines.append(f"Next: reconciler plan{where}")
     return "\n".join(lines) + "\n"

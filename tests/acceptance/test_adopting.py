@@ -435,7 +435,7 @@ def test_a_run_that_was_interrupted_is_finished_first(world: World, project: Pro
     refused = project.run("adopt")
     assert (refused.code, "reconciler apply" in refused.err) == (3, True)
     project.settle()
-    assert "1 accounts are under management already" in project.run("adopt").out
+    assert "1 account under management already" in project.run("adopt").out
 
 
 def test_while_another_run_is_under_way_nothing_is_written(world: World, project: Project) -> None:

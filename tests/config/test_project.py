@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +13,6 @@ from reconciler.core.configuration import Configuration, Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from reconciler.core.values import Diagnostic
 
@@ -327,3 +328,12 @@ def test_a_file_can_not_send_state_and_its_password_elsewhere(tmp_path: Path) ->
     ) as caught:
         _ = project.state
     assert "u:p" not in str(caught.value)
+
+
+def test_a_directory_without_a_project_is_named_as_its_user_named_it(tmp_path: Path) -> None:
+    with pytest.raises(Invalid) as elsewhere:
+        open_project(tmp_path, {})
+    assert f"There is none in {tmp_path}." in str(elsewhere.value.diagnostics[0].detail)
+    with pytest.raises(Invalid) as here, chdir(tmp_path):
+        open_project(Path(), {})
+    assert "There is none in this directory." in str(here.value.diagnostics[0].detail)
