@@ -18,7 +18,7 @@ from reconciler.config.write import Rewrite, rewrite, same
 from reconciler.core.configuration import Invalid
 from reconciler.core.diff import PARENT
 from reconciler.core.drift import Accepted
-from reconciler.core.known import day, field_path
+from reconciler.core.known import day, field_path, managed
 from reconciler.core.shapes import nearest
 from reconciler.core.values import (
     ABSENT,
@@ -208,6 +208,10 @@ def _entry(configuration: Configuration, text: str, wanted: Snooze) -> dict[str,
         raise Unknown(f"--snooze takes a field, too: {text}.settings.timezone")
     if key not in configuration.accounts:
         raise Unknown(f"{address(key)} is not declared.{nearest(key, configuration.accounts)}")
+    if not managed(configuration.accounts[key], path):
+        declared = [dotted(one) for one, _ in leaves(configuration.accounts[key].block)]
+        near = nearest(dotted(path), declared)
+        raise Unknown(f"{address(key)} declares no {dotted(path)}, so it can't drift.{near}")
     if not wanted.reason.strip():
         raise Unknown("--reason must say why it may stay so.")
     try:

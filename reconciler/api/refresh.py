@@ -132,7 +132,6 @@ def account(current: AccountId, answer: Answer, parent: AccountId | None) -> Liv
     created = document.get("created", 0)
     right = (
         document.get("id") == current
-        and isinstance(document.get("name", ""), str)
         and isinstance(document.get("enabled", True), bool)
         and isinstance(document.get("is_reseller", False), bool)
         and isinstance(created, int)
@@ -221,7 +220,6 @@ def _rows(answer: Answer) -> dict[AccountId, Row]:
 def _row(row: JsonValue) -> Row:
     if not isinstance(row, dict) or not isinstance(row["tree"], list):
         raise TypeError("no account")
-    name, realm = row.get("name", ""), row.get("realm", "")
-    if not isinstance(name, str) or not isinstance(realm, str):
-        raise TypeError("no account")
+    # What is no text is what somebody once stored; it must not hide all other accounts.
+    name, realm = (v if isinstance(v := row.get(f), str) else "" for f in ("name", "realm"))
     return Row(account_id(row["id"]), name, realm, account_id(row["tree"][-1]))

@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from reconciler.cli.arguments import parser
@@ -38,6 +39,7 @@ def _run(arguments: argparse.Namespace) -> int:
     """Run one command; the exit status is returned. The only place that catches everything."""
     try:
         with interruptible():
+            _check_reports(arguments)
             _set_up_logging(arguments)
             arguments.teller.open()
             return int(arguments.run(arguments))
@@ -120,12 +122,19 @@ def _outcomes() -> list[tuple[type[Exception] | tuple[type[Exception], ...], Exi
     ]
 
 
-def _set_up_logging(arguments: argparse.Namespace) -> None:
+def _check_reports(arguments: argparse.Namespace) -> None:
+    """Find out before all else what could not be written after it. Raises: Problem."""
     for name in arguments.report:
         if not name.endswith(arguments.reports):
             raise Problem(
                 f"--report {name}: {arguments.command} writes {', '.join(arguments.reports)}"
             )
+        if Path(name).is_dir() or not os.access(Path(name).parent, os.W_OK):
+            arguments.report.remove(name)  # or telling of it would try again
+            raise Problem(f"--report {name}: no file can be written there")
+
+
+def _set_up_logging(arguments: argparse.Namespace) -> None:
     level = arguments.log_level.upper()
     file = arguments.log_file
     handler = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)

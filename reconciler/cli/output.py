@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> None:
     """Diagnostics to stderr, and as the outcome of the command to wherever that was wanted."""
     from reconciler.render import jsondoc, report, text
-    from reconciler.render.safe import terminal
 
     for diagnostic in diagnostics:
         print(text.diagnostic(diagnostic), file=sys.stderr)
@@ -36,10 +35,7 @@ def tell(arguments: argparse.Namespace, diagnostics: Sequence[Diagnostic]) -> No
         arguments, lambda made: report.of_failure(arguments.command, diagnostics, made)
     )
     document = {"json": lambda: jsondoc.dumps(jsondoc.failure(arguments.command, diagnostics))}
-    try:
-        _write(arguments, {**document, **others})
-    except OSError as error:  # it may be what is told of
-        print(terminal(str(error)), file=sys.stderr)
+    _write(arguments, {**document, **others})
 
 
 def output(
@@ -66,10 +62,17 @@ def output(
 
 def _write(arguments: argparse.Namespace, renderings: Mapping[str, Callable[[], str]]) -> None:
     """The reports that were asked for, as far as the command has such."""
+    from reconciler.render.safe import terminal
+
     for name in arguments.report:
         ending = Path(name).suffix
         if ending in arguments.reports and ending[1:] in renderings:
-            Path(name).write_text(renderings[ending[1:]](), encoding="utf-8")
+            try:
+                Path(name).write_text(renderings[ending[1:]](), encoding="utf-8")
+            except (
+                OSError
+            ) as error:  # what was done is done: neither it nor other reports fail by this
+                print(f"warning: --report: {terminal(str(error))}", file=sys.stderr)
 
 
 def confirmed(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core.shapes import ACCOUNT_PATTERN, shown
 from reconciler.core.values import (
+    ABSENT,
     Diagnostic,
     FieldPath,
     Key,
@@ -24,6 +25,7 @@ from reconciler.core.values import (
     dotted,
     locate,
     parse_path,
+    value_at,
 )
 
 if TYPE_CHECKING:
@@ -121,6 +123,11 @@ def day(text: str) -> date:
     return found
 
 
+def managed(declared: Declared, path: FieldPath) -> bool:
+    """Whether anything at the path can drift: it is declared, or is what every account has."""
+    return path[0] != "settings" or value_at(declared.block, path) is not ABSENT
+
+
 def in_force(configuration: Configuration, today: date) -> Configuration:
     """The configuration with each account knowing which entries hold for it; and what is odd of them.
 
@@ -156,6 +163,12 @@ def _odd(
             yield _warning("Known drift that is over", detail, entry)
         elif not any(map(entry.is_about, accounts)):
             detail = f"{address(entry.account)} names no account that is declared."
+            yield _warning("Known drift of nothing", detail, entry)
+        elif not any(
+            entry.is_about(key) and managed(declared, entry.path)
+            for key, declared in accounts.items()
+        ):
+            detail = f"{what}: nothing is declared there, so nothing there is drift."
             yield _warning("Known drift of nothing", detail, entry)
 
 

@@ -47,8 +47,9 @@ class LiveAccount:
 
     @property
     def name(self) -> str:
-        """The display name."""
-        return str(self.document.get("name", ""))
+        """The display name; "" if it has none, or one that is no text."""
+        name = self.document.get("name")
+        return name if isinstance(name, str) else ""
 
     @property
     def created_at(self) -> str:

@@ -178,7 +178,8 @@ def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
 def sums(plan: Plan) -> str:
     """A plan in one sentence."""
     if not plan.changes:
-        return f"No changes. {plan.unchanged} accounts match their declarations."
+        known = f", {len(plan.known)} of them but for known drift" if plan.known else ""
+        return f"No changes. {plan.unchanged} accounts match their declarations{known}."
     return f"Plan: {', '.join(f'{plan.count(action)} to {action}' for action in ORDER)}."
 
 

@@ -224,6 +224,15 @@ def test_a_value_that_could_not_be_declared_is_not_written(shop: World, project:
     assert "settings.language" in refused(project, "accounts.acme")
 
 
+@pytest.mark.usefixtures("shop")
+def test_what_is_not_declared_can_not_be_snoozed(project: Project) -> None:
+    until = ("--until", "2999-12-31", "--reason", "r")
+    told = project.run("drift", "--snooze", "accounts.acme.settings.langage", *until)
+    assert told.code == 1
+    assert "accounts.acme declares no settings.langage" in told.err
+    assert 'Nearest: "settings.language".' in told.err
+
+
 def test_a_snooze_is_written_into_the_project(shop: World, project: Project) -> None:
     shop.patch("acme", language="fr-fr")
     until = ("--until", "2999-12-31", "--reason", "ticket 47: they move")

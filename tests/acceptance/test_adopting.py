@@ -209,6 +209,23 @@ def test_defaults_of_the_platform_and_what_it_writes_itself_are_left_out(
     assert_settled(run, 1)
 
 
+@pytest.mark.parametrize(
+    "odd", [{"name": None}, {"name": 5}, {"name": ["x"]}, {"realm": 7}, {"realm": None}]
+)
+def test_what_somebody_stored_as_name_or_realm_hides_no_account(
+    world: World, run: Run, odd: JsonObject
+) -> None:
+    world.create("fine")
+    record = world.account(world.create("odd") and "odd")
+    record.document.update(odd)
+    world.platform.store.put(record)
+    assert run("adopt").code == 0
+    assert run("plan", "--detailed-exitcode").code == 0
+    assert run("drift").code == 0
+    world.patch("fine", language="de-de")
+    assert run("drift").code == 0  # nobody declared a language
+
+
 def test_an_account_alone_brings_what_it_stands_below(world: World, run: Run) -> None:
     ids = a_tree(world)
     assert adopted(run("adopt", ids["east"], "--format", "json")) == ["acme", "east", "shop"]

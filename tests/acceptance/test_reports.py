@@ -87,15 +87,6 @@ def test_a_command_that_fails_reports_why(project: Project, tmp_path: Path) -> N
     assert "Europe/`Pari`" in found["html"]
 
 
-def test_a_report_that_can_not_be_written_is_told_of(project: Project, tmp_path: Path) -> None:
-    project.declare({"acme": {"timezone": "x"}})
-    ended = project.run("plan", "--report", str(tmp_path / "nowhere" / "x.md"))
-    assert ended.code == 1
-    assert "settings.timezone" in ended.err
-    assert "nowhere" in ended.err
-    assert "Traceback" not in ended.err
-
-
 @pytest.mark.parametrize("command", [["validate"], ["show"], ["state", "list"]])
 def test_commands_without_reports_for_people_say_so(
     project: Project, tmp_path: Path, command: list[str]
@@ -126,3 +117,31 @@ def test_the_tree_and_the_operations_can_be_drawn(
     edges = project.run("graph", "--operations", str(saved), "--format", "json").json["edges"]
     assert edges == [{"from": "1", "to": "2"}, {"from": "1", "to": "3"}, {"from": "2", "to": "3"}]
     assert release.writes == []
+
+
+def test_a_report_that_can_not_be_written_is_found_out_before_anything_is_sent(
+    release: World, project: Project, tmp_path: Path
+) -> None:
+    project.declare({"acme": {}})
+    for place in (tmp_path / "none" / "x.md", tmp_path):
+        named = place if place.suffix else place / "dir.md"
+        if not place.suffix:
+            named.mkdir()
+        refused = project.apply("--report", str(tmp_path / "ok.json"), "--report", str(named))
+        assert refused.code == 1
+        assert refused.err.count("no file can be written there") == 1
+        assert "Traceback" not in refused.err
+    assert release.log == []
+
+
+@pytest.mark.usefixtures("release")
+def test_a_report_that_fails_all_the_same_is_told_and_changes_nothing_else(
+    project: Project, tmp_path: Path
+) -> None:
+    project.declare({"acme": {}})
+    full = tmp_path / "full.md"
+    full.symlink_to("/dev/full")
+    applied = project.apply("--report", str(full), "--report", str(tmp_path / "ok.json"))
+    assert applied.code == 0
+    assert applied.err.count("No space left on device") == 1
+    assert json.loads((tmp_path / "ok.json").read_text())["command"] == "apply"
