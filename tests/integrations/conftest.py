@@ -176,9 +176,9 @@ class AtGitLab:
     key: str = "0123456789abcdef0123456789abcdef"
     inputs: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, accounts: Mapping[str, JsonObject]) -> None:
+    def commit(self, accounts: Mapping[str, JsonObject], **top: Any) -> None:
         """Change what is declared."""
-        self.repository.commit(declared(self.state.base + "shop", accounts))
+        self.repository.commit(declared(self.state.base + "shop", accounts, **top))
 
     def run(self, job: str, **variables: str) -> Ran:
         """Run a job of the component in a pipeline, with the variables that its project has."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ONE: dict[str, Any] = {"acme": {"timezone": "America/New_York"}}
 TWO: dict[str, Any] = {**ONE, "globex": {}}
+NONE: dict[str, Any] = {"removed": [{"account": key, "destroy": True} for key in TWO]}
+"""What deletes both: more than a plan may without `--allow`."""
 
 
 def test_from_a_merge_request_to_drift_that_is_gone(lab: AtGitLab) -> None:
@@ -50,7 +52,7 @@ def test_a_plan_that_needs_an_exception_is_saved_with_it_and_applied(lab: AtGitL
     lab.commit(TWO)
     lab.run("plan")
     assert lab.run("apply").code == 0
-    lab.commit({})
+    lab.commit({}, **NONE)
     refused = lab.run("plan")
     assert refused.code == 3, refused.log
 
