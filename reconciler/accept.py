@@ -242,7 +242,8 @@ def _read(project: Project, name: str) -> bytes:
 
 def _write(project: Project, texts: Mapping[str, bytes]) -> None:
     """Each file as a whole or not at all. Raises: OSError."""
-    rewrite([Rewrite(_path(project, name), name, text.decode()) for name, text in texts.items()])
+    found = [Rewrite(_path(project, name), name, text.decode()) for name, text in texts.items()]
+    rewrite(project.directory, found)
 
 
 def _proven(

@@ -19,6 +19,7 @@ from uuid import uuid4
 from reconciler.api.refresh import read_more, refresh
 from reconciler.config import newfiles
 from reconciler.config.project import load
+from reconciler.config.schema import file_schema
 from reconciler.config.write import composed
 from reconciler.core import adoption as core
 from reconciler.core import diff
@@ -27,6 +28,7 @@ from reconciler.core.factoring import factored, shared
 from reconciler.core.state import Entry, fold
 from reconciler.core.values import ROOT, AccountId, JsonObject, address
 from reconciler.record import claimed
+from reconciler.render.jsondoc import dumps
 from reconciler.workflow import (
     Unknown,
     backend,
@@ -400,7 +402,8 @@ def _write(
     """Files first, state last: what is written, and the state."""
     if not entries:
         return [], ground.state
-    new = {**newfiles.first_files(site), **{name: file.text for name, file in texts.items()}}
+    first = newfiles.first_files(site, dumps(file_schema())) if site.first else {}
+    new = {**first, **{name: file.text for name, file in texts.items()}}
     site.project.directory.mkdir(
         parents=True, exist_ok=True
     )  # else the lock makes it, for us alone

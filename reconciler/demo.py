@@ -15,14 +15,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from reconciler.config.project import FILE
+from reconciler.config.project import FILE, SCHEMA_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _HEAD: Final = 30
 _TAIL: Final = 6
-_SCHEMA: Final = "reconciler.schema.json"
 _KEY: Final = "acme-east"
 """The account that the demonstration changes behind Git's back."""
 
@@ -63,7 +62,7 @@ def new_project(directory: Path) -> list[Path]:
     from reconciler.render.jsondoc import dumps
 
     written = copy_example("quickstart", directory)
-    schema = directory / _SCHEMA
+    schema = directory / SCHEMA_FILE
     if not schema.exists():
         schema.write_text(dumps(file_schema()), encoding="utf-8")
         written.append(schema)

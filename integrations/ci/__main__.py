@@ -21,7 +21,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hosts import GitHub, GitLab, HostError, Unreviewed
 
@@ -239,16 +239,26 @@ def host_of(environment: Mapping[str, str]) -> Host | None:
     return None
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse, but wrong arguments are exit 1: 2 means that there are changes, or drift."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(FAILED, f"{self.prog}: {message}\n")
+
+
 def arguments() -> argparse.Namespace:
     """The command line; inputs of jobs come as empty strings if they were not given."""
-    parser = argparse.ArgumentParser(prog="integrations/ci")
+    parser = _Parser(prog="integrations/ci")
     parser.add_argument("command", choices=["plan", "apply", "drift", "validate"])
     parser.add_argument("--directory", default=".")
     parser.add_argument("--reports", default="reconciler-reports")
     parser.add_argument("--out", help="plan: save it there")
     parser.add_argument("--plan", help="apply: that saved plan")
     parser.add_argument("--digest", help="apply: the plan of that digest; else the reviewed one")
-    parser.add_argument("--arguments", default="", help="of reconciler, as a shell splits them")
+    parser.add_argument(
+        "--arguments", default="", type=shlex.split, help="of reconciler, as a shell splits them"
+    )
     return parser.parse_args()
 
 
@@ -257,7 +267,7 @@ def main() -> int:
     given = arguments()
     reports = Path(given.reports).resolve()
     reports.mkdir(parents=True, exist_ok=True)
-    more = tuple(shlex.split(given.arguments))
+    more = tuple(given.arguments)
     job = Job(given.command, given.directory, reports, more, dict(os.environ))
     host = host_of(job.environment)
     match job.command:

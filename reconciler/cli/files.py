@@ -68,7 +68,7 @@ def fmt(arguments: argparse.Namespace) -> int:
     project, _ = project_of(arguments)
     found = workflow.unformatted(project)
     if not arguments.check:
-        rewrite(found)
+        rewrite(project.directory, found)
     if arguments.format == "json":
         names: JsonValue = [file.name for file in found]
         print_json({"format_version": "1", "command": "fmt", "files": names})

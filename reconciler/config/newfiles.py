@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from reconciler.config import files
-from reconciler.config.project import FILE, Project, future_project, open_project
+from reconciler.config.project import FILE, SCHEMA_FILE, Project, future_project, open_project
+from reconciler.config.scratch import unfinished
 from reconciler.config.write import composed
 from reconciler.core.configuration import Invalid
 from reconciler.core.values import Diagnostic, JsonObject, place
@@ -90,7 +91,7 @@ def _first_file(environment: Mapping[str, str], root: str | None, shared: JsonOb
     defaults: JsonObject = {**shared, "reseller": False}
     place(defaults, ("settings", "enabled"), value=True)
     document: JsonObject = {"version": 1, "api": api, "include": [_ACCOUNTS], "defaults": defaults}
-    return composed(document)
+    return f"# yaml-language-server: $schema={SCHEMA_FILE}\n\n{composed(document)}"
 
 
 def _inside(directory: Path, out: str | None) -> str:
@@ -165,25 +166,24 @@ def write_new(directory: Path, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with hidden.open("x", encoding="utf-8", newline="\n") as file:
+        with unfinished(directory) as new:
+            with new.open("x", encoding="utf-8", newline="\n") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(hidden, path)  # unlike a rename, never over a file that is there
-        finally:
-            hidden.unlink(missing_ok=True)
+            os.link(new, path)  # unlike a rename, never over a file that is there
     for parent in sorted({(directory / name).parent for name in texts}):
         _sync(parent)
 
 
-def first_files(site: Site) -> dict[str, str]:
-    """What a project begins with: `reconciler.yaml`, and what keeps its state out of Git."""
-    if not site.first:
-        return {}
-    known = os.path.lexists(site.project.directory / ".gitignore")
-    return {FILE: site.first} if known else {FILE: site.first, ".gitignore": _IGNORED}
+def first_files(site: Site, schema: str) -> dict[str, str]:
+    """What a new project begins with, in the order in which to write it, but for what is there.
+
+    What keeps other files out of Git comes before them. `schema`: the text of the JSON Schema.
+    """
+    wanted = {".gitignore": _IGNORED, SCHEMA_FILE: schema, FILE: site.first}
+    directory = site.project.directory
+    return {name: text for name, text in wanted.items() if not os.path.lexists(directory / name)}
 
 
 def _sync(directory: Path) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FILE: Final = "reconciler.yaml"
 SANDBOX: Final = "sandbox:"
+SCHEMA_FILE: Final = "reconciler.schema.json"
+"""What new files name in their first line, for editors."""
 SANDBOX_FILE: Final = ".reconciler/sandbox.db"
 _AS_THEY_ARE: Final[Mapping[Path, bytes]] = MappingProxyType({})
 _NEEDED: Final = ("include", "variables", "accounts_from")

@@ -13,7 +13,6 @@ Source: docs/configuration.md; why not a library: docs/decisions/009-formatting-
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -26,6 +25,7 @@ from pydantic import BaseModel
 
 from reconciler.config import files
 from reconciler.config.nodes import masked, parse, text_of, unmasked
+from reconciler.config.scratch import unfinished
 from reconciler.core.account import known_keys
 from reconciler.core.configuration import Invalid
 from reconciler.core.shapes import ProjectShape
@@ -140,16 +140,13 @@ def rewritten(path: Path, name: str) -> Rewrite | None:
     return None if text.encode() == data else Rewrite(path, name, text)
 
 
-def rewrite(found: Sequence[Rewrite]) -> None:
-    """Write them, each as a whole or not at all. Raises: OSError."""
+def rewrite(directory: Path, found: Sequence[Rewrite]) -> None:
+    """Write files of the project `directory`, each as a whole or not at all. Raises: OSError."""
     for file in found:
-        new = file.path.with_name(f".{file.path.name}.{os.getpid()}")
-        try:
+        with unfinished(directory) as new:
             new.write_text(file.text, encoding="utf-8")
             shutil.copymode(file.path, new)
             new.replace(file.path)
-        finally:
-            new.unlink(missing_ok=True)
 
 
 def _values(name: str, data: bytes) -> list[JsonValue]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
@@ -425,6 +428,104 @@ def test_wherever_it_was_killed_the_next_run_finishes_it(
         assert len(adopted(run("adopt", "--format", "json", *more))) == 120
         assert_settled(run, 120)
         assert_same_keys(kept, new)
+
+
+_KILLED = """
+import os, pathlib, signal, sys
+from reconciler.cli import main
+
+def or_killed(function):
+    def put(path, *others, **options):
+        if "/.reconciler/" in str(path):  # and not what belongs to state
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(path, *others, **options)
+    return put
+
+os.link, pathlib.Path.replace = map(or_killed, (os.link, pathlib.Path.replace))
+main(sys.argv[1:])
+"""
+
+
+def killed_in_place(directory: Path, *arguments: str) -> None:
+    """Run a command that is killed when the first of its files is whole, and not in its place yet."""
+    command = [sys.executable, "-c", _KILLED, *arguments, "-C", str(directory)]
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+def begun(directory: Path) -> list[Path]:
+    """What killed runs have left."""
+    return [*(directory / ".reconciler").glob("*.new")]
+
+
+def seen_by_git(directory: Path) -> str:
+    """What `git status` shows of all that is not committed."""
+    command = ["git", "-C", str(directory), "status", "--porcelain", "--untracked-files=all"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def committed(directory: Path) -> None:
+    for command in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "--quiet", "-m", "All"],
+    ):
+        subprocess.run(["git", "-C", str(directory), *command], check=True)
+
+
+@pytest.mark.parametrize("command", ["adopt", "fmt"])
+def test_what_a_killed_run_had_begun_is_seen_by_no_git_and_harms_no_later_run(
+    world: World, run: Run, tmp_path: Path, command: str
+) -> None:
+    new = tmp_path / "new"
+    a_tree(world)
+    assert run("adopt").code == 0
+    odd = new / "accounts/acme.yaml"
+    odd.write_text(f"{odd.read_text()}\n\n")
+    odd.chmod(0o640)
+    committed(new)
+    before = files(new)
+    world.create("more")
+    killed_in_place(new, command)
+    (left,) = begun(new)
+    assert files(new) == before
+    assert seen_by_git(new) == ""
+    assert run("fmt").code == 0
+    assert odd.stat().st_mode & 0o777 == 0o640
+    assert run("adopt").code == 0
+    assert begun(new) == [left]
+
+
+def test_a_run_that_is_killed_at_its_first_file_leaves_no_file_but_that(
+    world: World, tmp_path: Path, run: Run
+) -> None:
+    a_tree(world)
+    new = tmp_path / "new"
+    new.mkdir()
+    killed_in_place(new, "adopt")
+    assert len(begun(new)) == 1
+    assert run("adopt").code == 0
+    committed(new)
+    assert seen_by_git(new) == ""
+    assert_settled(run, 5)
+
+
+def test_editors_know_a_new_project_and_a_schema_that_is_there_stays(
+    world: World, run: Run, tmp_path: Path
+) -> None:
+    a_tree(world)
+    schema = tmp_path / "new" / "reconciler.schema.json"
+    written = run("adopt", "--format", "json").json["files"]
+    assert written[:3] == [".gitignore", "reconciler.schema.json", "reconciler.yaml"]
+    assert schema.read_text() == run("schema").out
+    first = (schema.parent / "reconciler.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=reconciler.schema.json"
+    assert run("fmt", "--check").code == 0
+    shutil.rmtree(schema.parent)
+    schema.parent.mkdir()
+    schema.write_text("{}")
+    assert "reconciler.schema.json" not in run("adopt", "--format", "json").json["files"]
+    assert schema.read_text() == "{}"
 
 
 def assert_same_keys(one: Path, other: Path) -> None:

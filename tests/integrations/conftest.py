@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,6 +67,7 @@ class AtGitHub:
     shell: Shell
     state: str
     head: str = ""
+    arguments: dict[str, str] = field(default_factory=dict)
 
     def propose(self, accounts: Mapping[str, JsonObject], **top: Any) -> Ran:
         """Push to a pull request, and let it be planned."""
@@ -119,7 +120,8 @@ class AtGitHub:
             "secrets.RECONCILER_STATE_PASSWORD": "",
             "secrets.RECONCILER_STATE_KEY": "",
         }
-        return start_workflow(self.shell, workflow, job, contexts, event)
+        more = {"arguments": self.arguments[job]} if job in self.arguments else {}
+        return start_workflow(self.shell, workflow, job, contexts, event, more)
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -172,14 +174,15 @@ class AtGitLab:
     shell: Shell
     state: TerraformServer
     key: str = "0123456789abcdef0123456789abcdef"
+    inputs: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, accounts: Mapping[str, JsonObject]) -> None:
+    def commit(self, accounts: Mapping[str, JsonObject], **top: Any) -> None:
         """Change what is declared."""
-        self.repository.commit(declared(self.state.base + "shop", accounts))
+        self.repository.commit(declared(self.state.base + "shop", accounts, **top))
 
-    def run(self, job: str, *, arguments: str = "", **variables: str) -> Ran:
+    def run(self, job: str, **variables: str) -> Ran:
         """Run a job of the component in a pipeline, with the variables that its project has."""
-        inputs = {"image": "image", "state": self.state.base + "shop", "arguments": arguments}
+        inputs = {"image": "image", "state": self.state.base + "shop", **self.inputs}
         given = {
             "CI_API_V4_URL": self.host.url,
             "CI_PROJECT_ID": "1234",

@@ -80,12 +80,20 @@ def ended(process: subprocess.Popen[bytes]) -> Ran:
 
 
 def start_workflow(
-    shell: Shell, name: str, job: str, contexts: Mapping[str, str], event: Mapping[str, Any]
+    shell: Shell,
+    name: str,
+    job: str,
+    contexts: Mapping[str, str],
+    event: Mapping[str, Any],
+    more: Mapping[str, str],
 ) -> subprocess.Popen[bytes]:
-    """Begin the step of a workflow's job that uses our action; the checkout is there already."""
+    """Begin the step of a workflow's job that uses our action, with `more` inputs of the user's.
+
+    The checkout is there already.
+    """
     steps = document(f"github/workflows/{name}.yaml")["jobs"][job]["steps"]
     (step,) = [step for step in steps if "integrations/github@" in step["uses"]]
-    given = {key: filled(value, contexts) for key, value in step["with"].items()}
+    given = {key: filled(value, contexts) for key, value in {**step["with"], **more}.items()}
     secrets = {key: filled(value, contexts) for key, value in step.get("env", {}).items()}
     script, environment = _action(given, contexts)
     return shell.start(script, {**_runner(shell, contexts, event), **secrets, **environment})

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ONE: dict[str, Any] = {"acme": {"timezone": "America/New_York"}}
 TWO: dict[str, Any] = {**ONE, "globex": {}}
+NONE: dict[str, Any] = {"removed": [{"account": key, "destroy": True} for key in TWO]}
+"""What deletes both: more than a plan may without `--allow`."""
 
 
 def test_from_a_pull_request_to_drift_that_is_gone(hub: AtGitHub) -> None:
@@ -51,6 +53,21 @@ def test_from_a_pull_request_to_drift_that_is_gone(hub: AtGitHub) -> None:
     hub.world.patch("acme", timezone="America/New_York")
     assert hub.drift().code == 0
     assert hub.host.opened == []
+
+
+def test_a_plan_that_needs_an_exception_is_applied_with_the_same_one(hub: AtGitHub) -> None:
+    hub.propose(TWO)
+    assert hub.merge().code == 0
+    assert hub.propose({}, **NONE).code == 3
+
+    hub.arguments["plan"] = "--allow delete=100%"
+    planned = hub.propose({}, **NONE)
+    assert planned.code == 0, planned.log
+    assert hub.merge().code == 3, "its own plan is refused"
+    hub.arguments["apply"] = "--allow delete=100%"
+    applied = hub.apply()
+    assert applied.code == 0, applied.log
+    assert hub.world.names() == []
 
 
 def test_a_reviewed_plan_outlives_the_apply_of_another(hub: AtGitHub) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .jobs import ended
 
 if TYPE_CHECKING:
     from .conftest import AtGitLab
 
 ONE: dict[str, Any] = {"acme": {"timezone": "America/New_York"}}
 TWO: dict[str, Any] = {**ONE, "globex": {}}
+NONE: dict[str, Any] = {"removed": [{"account": key, "destroy": True} for key in TWO]}
+"""What deletes both: more than a plan may without `--allow`."""
 
 
 def test_from_a_merge_request_to_drift_that_is_gone(lab: AtGitLab) -> None:
@@ -41,6 +48,48 @@ def test_from_a_merge_request_to_drift_that_is_gone(lab: AtGitLab) -> None:
     assert lab.host.opened == []
 
 
+def test_a_plan_that_needs_an_exception_is_saved_with_it_and_applied(lab: AtGitLab) -> None:
+    lab.commit(TWO)
+    lab.run("plan")
+    assert lab.run("apply").code == 0
+    lab.commit({}, **NONE)
+    refused = lab.run("plan")
+    assert refused.code == 3, refused.log
+
+    lab.inputs["arguments_plan"] = "--allow delete=100%"
+    validated = lab.run("validate")
+    assert validated.code == 0, validated.log
+    assert lab.review().code == 0
+    planned = lab.run("plan")
+    assert planned.code == 0, planned.log
+    applied = lab.run("apply")
+    assert applied.code == 0, applied.log
+    assert lab.world.names() == []
+    drifted = lab.run("drift")
+    assert drifted.code == 0, drifted.log
+
+
+def test_each_command_takes_arguments_of_its_own(lab: AtGitLab) -> None:
+    lab.inputs |= {
+        "arguments_validate": "--format json",
+        "arguments_plan": "--no-refresh",
+        "arguments_apply": "--fail-fast",
+        "arguments_drift": "--unmanaged",
+    }
+    lab.commit(ONE)
+    for job in ("validate", "plan", "apply", "drift"):
+        ran = lab.run(job)
+        assert ran.code == 0, ran.log
+
+
+@pytest.mark.parametrize("wrong", [["polish"], ["plan", "--nope"], ["plan", "--arguments='"]])
+def test_wrong_arguments_are_a_failure_and_no_changes(lab: AtGitLab, wrong: list[str]) -> None:
+    ran = ended(lab.shell.start(shlex.join(["reconciler-ci", *wrong]), {}))
+    assert ran.code == 1, ran.log
+    assert "usage:" in ran.log
+    assert "Traceback" not in ran.log
+
+
 def test_an_artefact_that_was_changed_or_sealed_by_somebody_else_is_refused(lab: AtGitLab) -> None:
     lab.commit(ONE)
     lab.run("plan", RECONCILER_PLAN_KEY="another key, as good as any other is")
@@ -68,7 +117,8 @@ def test_a_job_that_finds_the_state_locked_says_when_to_run_it_again(lab: AtGitL
     lab.commit(ONE)
     lab.run("plan")
     lab.state.stored("shop").lock = {"ID": "5be1c0de", "Created": "2026-01-01T00:00:00Z"}
-    applied = lab.run("apply", arguments="--lock-timeout 1s")
+    lab.inputs["arguments_apply"] = "--lock-timeout 1s"
+    applied = lab.run("apply")
     assert applied.code == 4, applied.log
     assert "run the job again later" in applied.log
     assert lab.world.writes == []
