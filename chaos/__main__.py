@@ -29,7 +29,7 @@ WORKERS: Final = 4
 """More than the two cores: an interrupted create is looked for in the list, which takes its time."""
 _BATCH: Final = 500
 _SHOWN: Final = 3
-"""Violations of one kind that are told in full."""
+"""Violations of one kind that are told in full; of the others the first line."""
 
 
 def build(directory: Path) -> Path:
@@ -87,8 +87,8 @@ def _arguments() -> argparse.Namespace:
 
 def _told(what: str, count: str, violations: list[str]) -> str:
     print(f"{what}: {count}, {len(violations)} violations", flush=True)
-    for violation in violations[:_SHOWN]:
-        print(violation, file=sys.stderr)
+    for number, violation in enumerate(violations):
+        print(violation if number < _SHOWN else violation.partition("\n")[0], file=sys.stderr)
     return f"| {what} | {count} | {len(violations)} |"
 
 

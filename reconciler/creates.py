@@ -18,13 +18,14 @@ from reconciler.api.errors import ApiError, NotSent, Refused, Unclear
 from reconciler.api.refresh import descendants, parent_of, read_account
 from reconciler.api.search import GOING_ON, LOOKS, look_for
 from reconciler.core.account import normal_realm
+from reconciler.core.graph import Action
 from reconciler.core.recovery import first_record, fits
 from reconciler.core.state import Entry, Intent
 from reconciler.core.values import AccountId, account_id, value_at
 from reconciler.writes import TRIES, Failed, pause, reveal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from reconciler.api.client import Answer
@@ -148,9 +149,11 @@ class Creates:
             rows = await descendants(self.writes.client, self.writes.plan.root)
             if any(result.id not in rows for result in creates):
                 await asyncio.sleep(LAG)
-                rows = await descendants(self.writes.client, self.writes.plan.root)
+                rows |= await descendants(self.writes.client, self.writes.plan.root)
             strangers = _strangers(rows.values(), self.known)
             found = [await self._otherwise(result, rows, strangers) for result in creates]
+            if self._is_whole(rows, results):
+                self._settle_refused(creates, strangers)
         except ApiError as error:
             log.warning("where new accounts stand is not known; the next plan finds out: %s", error)
             return []
@@ -169,8 +172,7 @@ class Creates:
 
     def _twice(self, result: Result, strangers: Mapping[str, list[AccountId]]) -> Result | None:
         """Whether there is a second account of it: of a request that was taken for lost, or of others."""
-        intent = self.sent[result.n or 0]
-        others = strangers.get(_mark(intent.realm, intent.parent_id, intent.name))
+        others = self._like(result, strangers)
         if not others:
             return None
         error = (
@@ -198,9 +200,8 @@ class Creates:
     async def _made_all_the_same(
         self, result: Result, strangers: Mapping[str, list[AccountId]]
     ) -> Result | None:
-        """Whether a create that failed left an account behind; if surely not, nothing is open."""
-        intent = self.sent[result.n or 0]
-        ids = strangers.get(_mark(intent.realm, intent.parent_id, intent.name), [])
+        """Whether a create that failed left an account behind: exactly one that is surely its own."""
+        intent, ids = self.sent[result.n or 0], self._like(result, strangers)
         read = [await read_account(self.writes.client, current, {}) for current in ids]
         found = [account for account in read if account is not None]
         if len(found) == 1 and fits(intent, found[0]):
@@ -208,9 +209,25 @@ class Creates:
             self.writes.recorder.add(Entry("record", result.key, record))
             error = f"{result.error} Yet it was created, as {record.id}, and is in state now: apply again."
             return replace(result, id=record.id, error=error)
-        if not found and result.n in self.refused:
-            self.writes.recorder.add(Entry("settle", result.key))
         return None
+
+    def _is_whole(self, rows: Container[AccountId], results: Sequence[Result]) -> bool:
+        """Whether a list has all accounts that must be there: one that lacks some says nothing of others."""
+        deleted = {result.id for result in results if result.action is Action.DELETE}
+        return all(current in rows for current in self.known if current not in deleted)
+
+    def _settle_refused(
+        self, creates: Sequence[Result], strangers: Mapping[str, list[AccountId]]
+    ) -> None:
+        """Nothing is open of what the platform said no to, if nothing is there that is like it."""
+        for result in creates:
+            if result.n in self.refused and not self._like(result, strangers):
+                self.writes.recorder.add(Entry("settle", result.key))
+
+    def _like(self, result: Result, strangers: Mapping[str, list[AccountId]]) -> list[AccountId]:
+        """The new accounts that are like the one of a create."""
+        intent = self.sent[result.n or 0]
+        return strangers.get(_mark(intent.realm, intent.parent_id, intent.name), [])
 
 
 def _strangers(rows: Iterable[Row], known: AbstractSet[AccountId]) -> dict[str, list[AccountId]]:
