@@ -1,4 +1,4 @@
-"""What of a plan can do harm that is hard to undo: repeated at the end of it, never cut off.
+"""What of a plan, or of drift, does harm that is hard to undo: repeated at the end, the gravest first.
 
 Source: docs/behaviours.md, "Dangerous changes".
 """
@@ -6,21 +6,23 @@ Source: docs/behaviours.md, "Dangerous changes".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from reconciler.core.diff import ENABLED, PARENT
+from reconciler.core.diff import ENABLED, PARENT, RESELLER
 from reconciler.core.graph import Action
 from reconciler.core.values import Sensitive, leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from reconciler.core.diff import FieldChange, Side
     from reconciler.core.plan import Change, Plan
     from reconciler.core.values import FieldPath, Key, MaybeJson
 
-What = Literal["delete", "demote", "move", "disable", "recording_url", "emergency_caller_id"]
+What = Literal["delete", "demote", "move", "disable", "emergency_caller_id", "recording_url"]
+"""In order of gravity."""
 
+_GRAVITY: Final = {what: rank for rank, what in enumerate(get_args(What))}
 _RECORDING: Final = ("settings", "call_recording")
 _EMERGENCY: Final = ("settings", "caller_id", "emergency")
 
@@ -36,14 +38,34 @@ class Danger:
 
 
 def dangers(plan: Plan) -> tuple[Danger, ...]:
-    """The dangerous changes of a plan, in order of key; temporary demotions last."""
+    """The dangerous changes of a plan, the gravest first, then by key; temporary demotions last."""
     found = [danger for change in plan.changes for danger in _of(change)]
     found += [
         Danger(operation.key, "demote", temporary=True)
         for operation in plan.operations
         if operation.temporary and operation.action is Action.DEMOTE
     ]
-    return tuple(found)
+    return _sorted(found)
+
+
+def dangers_outside(changes: Iterable[Change]) -> tuple[Danger, ...]:
+    """What is dangerous of that which was changed outside, in the same order."""
+    return _sorted(danger for change in changes for danger in _outside(change))
+
+
+def _sorted(found: Iterable[Danger]) -> tuple[Danger, ...]:
+    def gravity(danger: Danger) -> tuple[bool, int, Key]:
+        return danger.temporary, _GRAVITY[danger.what], danger.key
+
+    return tuple(sorted(found, key=gravity))
+
+
+def _outside(change: Change) -> Iterator[Danger]:
+    if change.live is None:
+        yield Danger(change.key, "delete")
+    if any(field.path == RESELLER and plain(field.after) is not True for field in change.fields):
+        yield Danger(change.key, "demote")
+    yield from _leaves(change)
 
 
 def _of(change: Change) -> Iterator[Danger]:
@@ -51,6 +73,10 @@ def _of(change: Change) -> Iterator[Danger]:
         yield Danger(change.key, "delete")
     if Action.DEMOTE in change.actions:
         yield Danger(change.key, "demote")
+    yield from _leaves(change)
+
+
+def _leaves(change: Change) -> Iterator[Danger]:
     for field in change.fields:
         what = _what(field)
         if what is not None:

@@ -16,7 +16,7 @@ from reconciler.core.recovery import candidates
 from reconciler.core.values import ROOT, value_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.live import Live, LiveAccount
@@ -75,6 +75,7 @@ def find(
     `since_state`: only what state has not seen live yet.
     """
     changes, known, unchanged = [], [], []
+    names = names_of(state, live)
     for key in sorted(keys):
         change = _drifted(key, configuration, state, live)
         if change is not None and since_state:
@@ -84,7 +85,7 @@ def find(
             continue
         fields = tuple(field for field in change.fields if field.known is None)
         if fields or change.live is None:
-            changes.append(replace(change, fields=fields))
+            changes.append(replace(change, fields=fields, top=_top(key, state, names)))
         if fields != change.fields:
             held = tuple(field for field in change.fields if field.known is not None)
             known.append(replace(change, fields=held, drift=False))
@@ -130,6 +131,17 @@ def _change(
         live=live,
         drift=True,
     )
+
+
+def _top(key: Key, state: State, names: Mapping[AccountId, Key]) -> Key:
+    """The topmost reseller that an account stood below, or was, when state saw it; else `root`."""
+    top, seen = ROOT, set[str]()
+    while key in state.accounts and key not in seen:
+        seen.add(key)
+        record = state.accounts[key]
+        top = key if record.reseller else top
+        key = names.get(record.parent_id, ROOT)
+    return top
 
 
 def _moved(

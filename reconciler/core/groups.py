@@ -13,7 +13,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.danger import dangers, is_dangerous
+from reconciler.core.danger import is_dangerous
+from reconciler.core.diff import RESELLER
 from reconciler.core.graph import Action
 from reconciler.core.masking import open_side
 from reconciler.core.values import ABSENT
@@ -21,8 +22,9 @@ from reconciler.core.values import ABSENT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from reconciler.core.danger import Danger
     from reconciler.core.diff import FieldChange
-    from reconciler.core.plan import Change, Plan
+    from reconciler.core.plan import Change
     from reconciler.core.values import Key
 
 FOLDED_FROM: Final = 11
@@ -76,17 +78,27 @@ def large(found: Iterable[Group]) -> tuple[Group, ...]:
     return tuple(group for group in found if len(group.keys) >= FOLDED_FROM)
 
 
-def folded(plan: Plan, found: Iterable[Group]) -> frozenset[Key]:
+def folded(
+    changes: Iterable[Change], found: Iterable[Group], dangerous: Iterable[Danger]
+) -> frozenset[Key]:
     """The accounts of which groups tell everything: updates of which each leaf is in one of `found`.
 
-    Never one that anything dangerous happens to, also for the time being.
+    Never one that anything dangerous happens to, also for the time being; nor one whose rank changed
+    outside.
     """
     told = {same(group.field) for group in found}
-    spared = {danger.key for danger in dangers(plan)}
+    spared = {danger.key for danger in dangerous}
     return frozenset(
         change.key
-        for change in plan.changes
-        if change.actions == (Action.UPDATE,)
+        for change in changes
+        if _is_update(change)
         and change.key not in spared
         and all(same(field) in told for field in change.fields)
     )
+
+
+def _is_update(change: Change) -> bool:
+    """Whether an account is to be updated, or fields of it were changed outside."""
+    if change.actions:
+        return change.actions == (Action.UPDATE,)
+    return all(field.path != RESELLER for field in change.fields)

@@ -88,7 +88,7 @@ def _head(page: Element, title: str) -> None:
 def _lists(main: Element, report: Report) -> None:
     """What is to be read first."""
     refused = [f"{refusal.rule}: {refusal.detail}" for refusal in report.refusals]
-    _list(main, "Dangerous", report.dangers)
+    _list(main, "Dangerous", [alarm.text for alarm in report.dangers])
     _list(main, "Refused", refused)
     _list(main, "Not done", report.errors)
     _list(main, "Nobody manages", report.unmanaged)

@@ -58,7 +58,7 @@ def _details(report: Report) -> Iterator[str]:
     parts = {
         "Refused": [f"{refusal.rule}: {refusal.detail}" for refusal in report.refusals],
         "Errors": [*errors, *report.errors],
-        "Dangerous": report.dangers,
+        "Dangerous": [alarm.text for alarm in report.dangers],
         "Accounts": [f"{entry.label}: {entry.words}" for entry in report.changed],
     }
     for name, texts in parts.items():

@@ -6,11 +6,12 @@ account into the tree of resellers.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from reconciler.core.danger import dangers
+from reconciler.core.danger import dangers, dangers_outside
+from reconciler.core.graph import Action
 from reconciler.core.groups import folded, groups, large
 from reconciler.core.values import ROOT, Diagnostic, Key, address, value_at
 from reconciler.render.safe import terminal
@@ -23,6 +24,7 @@ from reconciler.render.text import (
     effects,
     failure,
     group,
+    harm,
     known_line,
     leaf,
     outcome_sums,
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from reconciler.core.danger import Danger
     from reconciler.core.drift import Drift
-    from reconciler.core.outcome import Outcome, Result
+    from reconciler.core.groups import Group
+    from reconciler.core.outcome import Outcome, Result, Status
     from reconciler.core.plan import Change, Plan
     from reconciler.core.safety import Refusal
     from reconciler.core.state import State
+    from reconciler.render.text import Tense
 
 Verdict = Literal["unchanged", "known", "changed", "done", "failed", "skipped"]
 
@@ -62,6 +67,19 @@ class Line:
     """
 
     op: Literal["add", "change", "remove", "error", "note"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One dangerous change. `kind`: what it is, in words that many share: `delete`, `delete (failed)`.
+
+    `leaf`: the field that changes, "" if it is about none; `text`: all of it. Both are safe.
+    """
+
+    key: Key
+    kind: str
+    leaf: str
     text: str
 
 
@@ -91,10 +109,9 @@ class Report:
 
     `headline`: the whole in one sentence. `digest`: of the plan, "" if there is nothing to apply.
     `unmanaged` and `known`: accounts that nobody manages, and drift that is known, a line each.
-    `dangers` and `errors`: lines to be read first; `dangerous`: how many dangers there are of each
-    kind. `effects`: whom it reaches, in one sentence. `groups`: what many accounts have in common, a
-    line each. `entries`: in order of key. `nodes`: all accounts that are known of, those that were not
-    looked at too.
+    `dangers`, the gravest first, and `errors`: to be read first. `effects`: whom it reaches, in one
+    sentence. `groups`: what many accounts have in common, a line each. `entries`: in order of key.
+    `nodes`: all accounts that are known of, those that were not looked at too.
     """
 
     command: str
@@ -103,8 +120,7 @@ class Report:
     effects: str = ""
     notes: tuple[str, ...] = ()
     digest: str = ""
-    dangers: tuple[str, ...] = ()
-    dangerous: Mapping[str, int] = field(default_factory=dict)
+    dangers: tuple[Alarm, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     errors: tuple[str, ...] = ()
     unmanaged: tuple[str, ...] = ()
@@ -135,14 +151,9 @@ def of_plan(
         entries = [_planned(change, changed[change.key]) for change in plan.changes]
     else:
         entries = _outcomes(plan, outcome, changed)
-    told = large(groups(plan.changes))
-    left_out = folded(plan, told)
-    entries = [
-        replace(entry, folded=entry.node.key in left_out and entry.verdict in ("changed", "done"))
-        for entry in entries
-    ]
-    found = dangers(plan)
-    names = {change.key: change.name for change in plan.changes}
+    told, found = large(groups(plan.changes)), dangers(plan)
+    entries = _folded(entries, plan.changes, told, found)
+    tenses = _became(found, outcome)
     return Report(
         command=command,
         made=made,
@@ -150,8 +161,7 @@ def of_plan(
         effects=effects(plan),
         notes=tuple(_notes(plan)),
         digest=plan.digest if plan.changes and not plan.refusals else "",
-        dangers=tuple(danger(one, names) for one in found),
-        dangerous=Counter(one.what for one in found),
+        dangers=_alarms(found, plan.changes, tenses),
         refusals=plan.refusals,
         known=_known_lines(plan.known),
         errors=_errors(outcome.results) if outcome else (),
@@ -167,18 +177,78 @@ def of_drift(found: Drift, made: datetime) -> Report:
     nodes = _remembered(found.state)
     changed = {change.key for change in found.changes}
     entries = [_unchanged(nodes[key]) for key in found.unchanged]
-    entries += [_drifted(change, nodes[change.key]) for change in found.changes]
+    told, dangerous = large(groups(found.changes)), dangers_outside(found.changes)
+    drifted = [_drifted(change, nodes[change.key]) for change in found.changes]
+    entries += _folded(drifted, found.changes, told, dangerous)
     entries += [_known(c, nodes[c.key]) for c in found.known if c.key not in changed]
     return Report(
         command="drift",
         made=made,
         headline=drift_sums(found),
+        dangers=_alarms(dangerous, found.changes, ["outside"] * len(dangerous)),
         unmanaged=tuple(map(stranger, found.unmanaged)),
         known=_known_lines(found.known),
         diagnostics=found.diagnostics,
+        groups=tuple(group(one, note=False) for one in told),
         entries=_sorted(entries),
         nodes=nodes,
     )
+
+
+def _folded(
+    entries: Iterable[Entry],
+    changes: Sequence[Change],
+    told: Sequence[Group],
+    dangerous: Sequence[Danger],
+) -> list[Entry]:
+    """The entries, those marked of which the groups tell all. What could not be done is never one."""
+    left_out = folded(changes, told, dangerous)
+    return [
+        replace(entry, folded=entry.node.key in left_out and entry.verdict in ("changed", "done"))
+        for entry in entries
+    ]
+
+
+def _alarms(
+    found: Sequence[Danger], changes: Iterable[Change], tenses: Iterable[Tense]
+) -> tuple[Alarm, ...]:
+    names = {change.key: change.name for change in changes}
+    return tuple(
+        Alarm(
+            one.key,
+            _kind(one, tense),
+            harm(one, tense) if one.field else "",
+            danger(one, names, tense),
+        )
+        for one, tense in zip(found, tenses, strict=True)
+    )
+
+
+def _kind(danger: Danger, tense: Tense) -> str:
+    what = danger.what.replace("_", " ")
+    notes = ["temporary"] if danger.temporary else []
+    notes += [] if tense in ("planned", "outside", "done") else [tense]
+    return f"{what} ({', '.join(notes)})" if notes else what
+
+
+def _became(found: Sequence[Danger], outcome: Outcome | None) -> list[Tense]:
+    """What became of each dangerous change. Where nothing is told of it, it was not begun."""
+    if outcome is None:
+        return ["planned"] * len(found)
+    statuses: dict[tuple[Key, Action, bool], list[Status]] = defaultdict(list)
+    for result in outcome.results:
+        statuses[result.key, result.action, result.temporary].append(result.status)
+    actions = {"delete": Action.DELETE, "demote": Action.DEMOTE, "move": Action.MOVE}
+    tenses: list[Tense] = []
+    for one in found:
+        action = actions.get(one.what, Action.UPDATE)
+        told = statuses[one.key, action, one.temporary]
+        if one.field is not None:
+            told = [*told, *statuses[one.key, Action.CREATE, False]]
+        tenses.append(
+            next((status for status in told if status != "done"), "done") if told else "skipped"
+        )
+    return tenses
 
 
 def _known_lines(changes: Iterable[Change]) -> tuple[str, ...]:

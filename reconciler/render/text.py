@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from signal import Signals
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from reconciler.core.danger import dangers
+from reconciler.core.danger import dangers, dangers_outside
 from reconciler.core.diff import present, shield
 from reconciler.core.diff import resolved as fields_of
 from reconciler.core.graph import Action
 from reconciler.core.groups import folded, groups, large
+from reconciler.core.outcome import Status
 from reconciler.core.values import ROOT, address, dotted, leaves
 from reconciler.render.jsondoc import ORDER, variables_in
 from reconciler.render.safe import terminal, value
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 Paint = Callable[[str, str], str]
 """(style, text) -> text; the styles are those of `_ANSI`."""
+
+Tense = Literal["planned", "outside"] | Status
+"""What a dangerous change is: planned, made outside, or what became of it."""
 
 _ANSI: Final = {
     "add": "\x1b[32m",
@@ -99,7 +103,7 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False, fold: bool = True
     if lines:
         lines = [paint("bold", "Left open by an interrupted run:"), *lines, ""]
     told = large(groups(plan.changes)) if fold else ()
-    left_out = folded(plan, told)
+    left_out = folded(plan.changes, told, dangers(plan))
     lines += _folded(told, len(left_out), paint) if left_out else ()
     for change in plan.changes:
         if change.key in left_out:
@@ -129,13 +133,13 @@ def _folded(told: Sequence[Group], left_out: int, paint: Paint) -> Iterator[str]
     yield paint("dim", f"  {accounts(left_out)} with no other change: --show-all lists each.")
 
 
-def group(group: Group) -> str:
+def group(group: Group, *, note: bool = True) -> str:
     """`~ settings.language: "en-us" -> "fr-fr" on 412 accounts (acme 300, globex 112)`."""
     shown = list(group.resellers.items())[:_RESELLERS]
     names = [f"{terminal(key)} {count}" for key, count in shown]
     more = len(group.resellers) - len(shown)
     names += [f"{more} more"] if more else []
-    outside = "  (changed outside)" if group.field.drift else ""
+    outside = "  (changed outside)" if note and group.field.drift else ""
     return f"{leaf(group.field)} on {accounts(len(group.keys))} ({', '.join(names)}){outside}"
 
 
@@ -160,11 +164,7 @@ def _summary(plan: Plan, paint: Paint) -> Iterator[str]:
         yield from ("", paint("bold", "Refused:"))
         for refusal in plan.refusals:
             yield paint("remove", f"  {refusal.rule}: {terminal(refusal.detail)}")
-    if dangerous := dangers(plan):
-        names = {change.key: change.name for change in plan.changes}
-        yield from ("", paint("bold", "Dangerous:"))
-        for found in dangerous:
-            yield paint("remove", f"  {danger(found, names)}")
+    yield from _dangers(dangers(plan), plan.changes, "planned", paint)
     if plan.changes:
         yield paint("bold", sums(plan))
         if affected := effects(plan):
@@ -183,15 +183,36 @@ def sums(plan: Plan) -> str:
     return f"Plan: {', '.join(f'{plan.count(action)} to {action}' for action in ORDER)}."
 
 
-def danger(danger: Danger, names: Mapping[Key, str]) -> str:
+def _dangers(
+    found: Sequence[Danger], changes: Iterable[Change], tense: Tense, paint: Paint
+) -> Iterator[str]:
+    names = {change.key: change.name for change in changes}
+    if found:
+        yield from ("", paint("bold", "Dangerous:"))
+    for one in found:
+        yield paint("remove", f"  {danger(one, names, tense)}")
+
+
+def danger(danger: Danger, names: Mapping[Key, str], tense: Tense) -> str:
     """One dangerous change, in a line of its own."""
     label = address(danger.key)
     if danger.key in names:
         label += f" ({terminal(names[danger.key])})"
+    return f"{label}: {harm(danger, tense)}"
+
+
+def harm(danger: Danger, tense: Tense) -> str:
+    """What a dangerous change does, without the account."""
     if danger.field is not None:
-        return f"{label}: {leaf(danger.field)}"
-    again = " and promoted again (temporary)" if danger.temporary else ""
-    return f"{label}: will be {DONE[Action(danger.what)]}{again}"
+        noted = {"planned": "", "outside": "  (changed outside)"}.get(tense, f"  ({tense})")
+        return leaf(danger.field) + noted
+    done = DONE[Action(danger.what)]
+    if tense == "planned":
+        return f"will be {done}{' and promoted again (temporary)' if danger.temporary else ''}"
+    if danger.temporary:
+        done += " (temporary)"
+    words = {"outside": f"was {done} outside", "done": f"was {done}"}
+    return words.get(tense, f"was to be {done}: {tense}")
 
 
 def made(saved: SavedPlan) -> str:
@@ -223,6 +244,7 @@ def drift(found: Drift, paint: Paint) -> str:
         lines += [paint("bold", "Nobody manages:")]
         lines += [paint("add", f"  + {stranger(one)}") for one in found.unmanaged]
     lines += known_drift(found.known, paint)
+    lines += _dangers(dangers_outside(found.changes), found.changes, "outside", paint)
     total = drift_sums(found)
     lines.append(paint("bold", total) if found.found else total)
     return "\n".join(lines) + "\n"
@@ -400,7 +422,8 @@ def tree(plan: Plan, paint: Paint, *, fold: bool = True) -> str:
     something else stands below them.
     """
     parents = {change.key: change.parent for change in plan.changes}
-    left_out = folded(plan, large(groups(plan.changes))) if fold else frozenset()
+    told = large(groups(plan.changes)) if fold else ()
+    left_out = folded(plan.changes, told, dangers(plan))
     shown = _with_those_above((parents.keys() - left_out) | {*parents.values()}, parents)
     below: dict[str, list[str]] = {}
     for key in sorted(shown):

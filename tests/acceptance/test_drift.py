@@ -70,6 +70,28 @@ def test_a_deleted_account_is_drift_and_made_again(world: World, project: Projec
     assert world.account("acme").id != gone
 
 
+def test_what_is_dangerous_of_drift_stands_at_its_end_and_first_in_reports(
+    world: World, project: Project
+) -> None:
+    accounts: dict[str, Any] = {"top": {"reseller": True}, "gone": {}}
+    accounts |= {f"s{n:02}": {"parent": "top", "language": "en-us"} for n in range(12)}
+    project.declare(accounts)
+    project.settle()
+    for n in range(12):
+        world.patch(f"s{n:02}", language="fr-fr")
+    world.call("DELETE", f"/accounts/{world.account('gone').id}")
+    report = project.directory / "drift.md"
+    drift = project.run("drift", "--report", str(report))
+    assert drift.code == 2
+    _, _, end = drift.out.partition("\nDangerous:\n")
+    assert end.startswith("  accounts.gone (gone): was deleted outside\n")
+    comment = report.read_text()
+    assert "- `accounts.gone (gone): was deleted outside`\n" in comment
+    assert '`~ settings.language: "en-us" -> "fr-fr" on 12 accounts (top 12)`' in comment
+    assert "accounts as told above." in comment
+    assert "accounts.s05" not in comment
+
+
 def test_a_deleted_tree_is_made_again(world: World, project: Project) -> None:
     project.declare({"top": {"reseller": True}, "below": {"parent": "top"}})
     project.settle()

@@ -104,7 +104,7 @@ def test_what_is_folded_is_told_by_groups_and_nothing_dangerous_is(
 ) -> None:
     plan = a_plan(changes_of(drawn))
     found = groups(plan.changes)  # of any size: the rule must not rest on the number
-    left_out = folded(plan, found)
+    left_out = folded(plan.changes, found, dangers(plan))
     pairs = {pair for group in found for pair in told(group)}
     for change in plan.changes:
         if change.key in left_out:
@@ -132,4 +132,4 @@ def test_a_reseller_that_is_demoted_for_the_time_being_is_not_folded() -> None:
     changes = changes_of([((Action.UPDATE,), [field], "x")] * 3)
     demotion = Operation(1, "a001", "a1", Action.DEMOTE, "DELETE", "/x", None, (), True)
     plan = a_plan(changes, demotion)
-    assert folded(plan, groups(changes)) == {"a000", "a002"}
+    assert folded(plan.changes, groups(changes), dangers(plan)) == {"a000", "a002"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -13,20 +14,37 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from reconciler.core.diff import FieldChange
+from reconciler.core.drift import Drift
 from reconciler.core.graph import Action
+from reconciler.core.live import LiveAccount
 from reconciler.core.outcome import Outcome, Result
-from reconciler.core.values import Sensitive
+from reconciler.core.values import AccountId, Sensitive
 from reconciler.render.html import html
 from reconciler.render.junit import junit
 from reconciler.render.markdown import LIMIT, markdown
-from reconciler.render.report import by_reseller, of_plan, resellers, tree
+from reconciler.render.report import by_reseller, of_drift, of_plan, resellers, tree
 from reconciler.render.safe import terminal
 
-from .plans import HOSTILE, MADE, Texts, a_change, a_plan, alike, applied, drifted, large, planned
+from .plans import (
+    HOSTILE,
+    MADE,
+    ROOT,
+    Texts,
+    a_change,
+    a_plan,
+    a_state,
+    alike,
+    applied,
+    drifted,
+    large,
+    planned,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reconciler.core.plan import Change
     from reconciler.render.report import Report
 
 REPORTS = (planned, applied, drifted, alike)
@@ -142,16 +160,127 @@ def test_a_comment_fits_and_tells_what_matters_most(
     assert len(comment.encode()) <= LIMIT < 65_536
     head, _, rest = comment.partition("#### Noticed") if count else (comment, "", "")
     assert head.startswith(f"### reconciler plan\n\n**{report.headline}**")
-    for what, number in report.dangerous.items():
-        assert f"{number} {what.replace('_', ' ')}" in head
-    shown = len(re.findall("(?m)^- ", head))
-    more = sum(map(int, re.findall(r"\.\.\. and (\d+) more", head)))
-    assert shown + more == len(report.dangers) + len(report.refusals)
-    if report.dangers:
-        assert head.index("#### Dangerous") < head.index("#### Refused")
-        assert shown > 1
+    kinds = Counter(alarm.kind for alarm in report.dangers)
+    assert all(f"{number} {kind}" in head for kind, number in kinds.items())
+    _, _, dangerous = head.partition("#### Dangerous")
+    dangerous, _, refused = dangerous.partition("#### Refused")
+    joined = sum(map(int, re.findall(r"(?m)^- (\d+) ", dangerous)))
+    assert len(re.findall("(?m)^- `", dangerous)) + joined == len(report.dangers)
+    more = sum(map(int, re.findall(r"\.\.\. and (\d+) more", refused)))
+    assert len(re.findall("(?m)^- `", refused)) + more == len(report.refusals)
     page = rendered(comment)
     assert [tag for tag, _ in page.elements].count("details") == rest.count("</details>\n")
+
+
+def emergency(count: int, value: str = "+{n}", name: str = "A name") -> list[Change]:
+    """So many accounts that get another emergency number, and one that is deleted."""
+    path = ("settings", "caller_id", "emergency", "number")
+    texts = Texts(name)
+    numbers = [
+        replace(
+            a_change(f"n{n:05}", texts),
+            fields=(FieldChange(path, "change", "+1", value.format(n=n)),),
+        )
+        for n in range(count)
+    ]
+    return [*numbers, a_change("zzz", texts, "delete")]
+
+
+@pytest.mark.parametrize("name", ["A name", "`" * 9 + "</details>\n# x" + "\U000e0041" * 30])
+@pytest.mark.parametrize("count", [3, 900, 5000])
+def test_a_comment_shows_the_address_of_each_dangerous_change(count: int, name: str) -> None:
+    comment = markdown(of_plan(a_plan(*emergency(count, name=name), texts=Texts()), MADE))
+    assert len(comment.encode()) <= LIMIT
+    assert f"**Dangerous: 1 delete, {count} emergency caller id.**" in comment
+    _, _, rest = comment.partition("#### Dangerous")
+    dangerous, _, _ = rest.partition("####")
+    assert dangerous.index("accounts.zzz (") < dangerous.index("n00000")
+    assert "will be deleted" in dangerous
+    assert all(f"n{n:05}" in dangerous for n in range(count))
+    assert ("emergency caller id on" in dangerous) is (count > 3)
+    page = rendered(comment)
+    assert [tag for tag, _ in page.elements].count("h4") == 2
+
+
+def test_dangers_that_are_the_same_are_told_with_what_they_do() -> None:
+    comment = markdown(of_plan(a_plan(*emergency(900, "+9"), texts=Texts()), MADE))
+    change = '`~ settings.caller_id.emergency.number: "+1" -> "+9"`'
+    assert f"- 900 emergency caller id on 900 accounts, each {change}: `n00000, n00001, " in comment
+
+
+def test_of_more_dangers_than_a_comment_can_hold_the_gravest_are_the_last_to_be_cut() -> None:
+    deleted = [a_change(f"d{n:05}", Texts(), "delete") for n in range(5000)]
+    comment = markdown(of_plan(a_plan(*deleted, *emergency(5000), texts=Texts()), MADE))
+    assert len(comment.encode()) <= LIMIT
+    assert all(f"d{n:05}" in comment for n in range(5000))
+    (line,) = re.findall(
+        "(?m)^- 5000 emergency caller id on 5000 accounts: `.*` and .* more$", comment
+    )
+    left = int(line.split()[-2])
+    assert line.count("n0") + left == 5000
+    assert 0 < left < 5000
+
+
+def outside(count: int) -> Report:
+    """So many accounts got another language outside, one a number too and is disabled, one is gone."""
+    texts = Texts("A name")
+    language = FieldChange(("settings", "language"), "change", "en-us", "fr-fr", drift=True)
+    one, gone = emergency(1)
+    number = replace(one.fields[0], drift=True)
+    disabled = FieldChange(("settings", "enabled"), "change", True, False, drift=True)
+    live = LiveAccount(AccountId("x"), ROOT, {}, False, "")
+    changes = [
+        replace(
+            one,
+            key=f"a{n:05}",
+            actions=(),
+            live=live,
+            drift=True,
+            reason="it was changed outside",
+            fields=(language, number, disabled) if n == count // 2 else (language,),
+            top="acme",
+        )
+        for n in range(count)
+    ]
+    changes.append(replace(gone, actions=(), drift=True, reason="it was deleted outside"))
+    state = a_state([change.key for change in changes], texts)
+    return of_drift(Drift(state, tuple(changes), ()), MADE)
+
+
+@pytest.mark.parametrize("count", [1500, 5000])
+def test_a_comment_on_drift_tells_first_what_is_dangerous_and_what_is_alike_once(
+    count: int,
+) -> None:
+    comment = markdown(outside(count))
+    assert len(comment.encode()) <= LIMIT
+    odd = f"accounts.a{count // 2:05} (A name)"
+    assert "**Dangerous: 1 delete, 1 disable, 1 emergency caller id.**" in comment
+    assert (
+        "#### Dangerous\n\n"
+        "- `accounts.zzz (A name): was deleted outside`\n"
+        f"- `{odd}: ~ settings.enabled: true -> false  (changed outside)`\n"
+        f'- `{odd}: ~ settings.caller_id.emergency.number: "+1" -> "+0"  (changed outside)`\n'
+    ) in comment
+    assert (
+        f'- `~ settings.language: "en-us" -> "fr-fr" on {count} accounts (acme {count})`' in comment
+    )
+    assert f"{count - 1} accounts as told above." in comment
+    assert f"  {odd} was changed outside" in comment
+    assert "accounts.a00001 " not in comment
+    assert "did not fit" not in comment
+    page = html(outside(count))
+    assert "was deleted outside" in page.partition('id="accounts"')[0]
+    assert "accounts.a00001" in page
+
+
+def test_a_report_of_an_apply_tells_what_became_of_dangerous_changes() -> None:
+    comment = markdown(applied(Texts()))
+    assert "- `accounts.c (x): was deleted`\n" in comment
+    assert "- `accounts.a (x): ~ settings.enabled: true -> false  (failed)`\n" in comment
+    assert "**Dangerous: 1 delete, 1 disable (failed), 1 emergency caller id (failed).**" in comment
+    plan = a_plan(a_change("c", Texts(), "delete"), texts=Texts())
+    stopped = of_plan(plan, MADE, command="apply", outcome=Outcome((), sent=False))
+    assert "- `accounts.c (x): was to be deleted: skipped`\n" in markdown(stopped)
 
 
 def test_a_comment_says_how_many_accounts_are_not_in_it() -> None:
