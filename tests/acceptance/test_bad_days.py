@@ -404,6 +404,24 @@ def test_a_second_account_like_the_new_one_is_told_of(serve: Serve, project: Pro
     assert world.names() == ["acme", "acme"]
 
 
+@pytest.mark.parametrize(("nth", "times"), [(2, 1), (3, 1), (2, 2)])
+def test_a_create_that_was_made_and_refused_is_not_lost_to_a_list_that_comes_back_empty(
+    release: World, project: Project, nth: int, times: int
+) -> None:
+    """It was carried out and answered with 429, so sent again, and refused as a double."""
+    release.create("stranger")
+    release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", phase="after", status=429)
+    nothing: JsonObject = {"data": [], "status": "success"}
+    lists = "/accounts/*/descendants"
+    release.fault(path=lists, phase="after", status=200, body=nothing, nth=nth, times=times)
+    project.declare({"acme": {}})
+    applied = project.apply()
+    assert applied.code == 5
+    assert "realm: unique" in applied.out
+    project.settle()
+    assert release.names() == ["acme", "stranger"]
+
+
 # --- what is refused, and done ---
 
 
