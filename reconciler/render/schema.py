@@ -96,65 +96,60 @@ _TRACES: Final[Schema] = dict.fromkeys(
 # --- documents --------------------------------------------------------------------------------
 
 
+_HEAD: Final[Schema] = {
+    "format_version": _told({"const": "1"}, "Rises when a key is removed or changes its meaning."),
+    "command": _told(_TEXT, "Which command wrote it."),
+    "tool": _told(_TEXT, "Name and version."),
+}
+_COMPARED: Final[Schema] = {
+    **_HEAD,
+    "lineage": _told(_TEXT_OR_NULL, "Of the state; null if there is none yet."),
+    "serial": _told(_COUNT, "Of the state; 0 if there is none yet."),
+    "summary": _ref("Summary"),
+    "changes": _told(_list(_ref("Change")), "In order of key."),
+    "known": _told(_list(_ref("Known")), "Known drift, which is left alone."),
+    "diagnostics": _list(_ref("Diagnostic")),
+}
+_PLANNED: Final[Schema] = {
+    **_COMPARED,
+    "command": {"enum": ["plan", "apply", "destroy", "show"]},
+    "digest": _told(_TEXT, "What `apply --plan-digest` takes."),
+    "complete": _told(_FLAG, "false with --target: other addresses were not looked at."),
+    "refreshed": _told(_FLAG, "false with --no-refresh."),
+    "effects": _told(_map(_ref("Reach")), "Whom it affects, by effect class."),
+    "groups": _told(_list(_ref("Group")), "Changes that several accounts have alike."),
+    "dangerous": _told(_list(_ref("Danger")), "What can do harm that is hard to undo."),
+    "intents": _told(_list(_ref("Intent")), "What an interrupted run left open."),
+    "operations": _told(_list(_ref("Operation")), "The calls, in an order that would do."),
+    "refusals": _told(_list(_ref("Refusal")), "Why it must not be applied."),
+    "results": _told(_list(_ref("Result")), "What came of it; with apply and destroy."),
+}
+
+
 def _documents() -> Schema:
-    head = {
-        "format_version": _told(
-            {"const": "1"}, "Rises when a key is removed or changes its meaning."
-        ),
-        "command": _told(_TEXT, "Which command wrote it."),
-        "tool": _told(_TEXT, "Name and version."),
-    }
-    diagnostics = _list(_ref("Diagnostic"))
-    compared = {
-        **head,
-        "lineage": _told(_TEXT_OR_NULL, "Of the state; null if there is none yet."),
-        "serial": _told(_COUNT, "Of the state; 0 if there is none yet."),
-        "summary": _ref("Summary"),
-        "changes": _told(_list(_ref("Change")), "In order of key."),
-    }
-    known = _told(_list(_ref("Known")), "Known drift, which is left alone.")
-    plan = {
-        **compared,
-        "command": {"enum": ["plan", "apply", "destroy", "show"]},
-        "digest": _told(_TEXT, "What `apply --plan-digest` takes."),
-        "complete": _told(_FLAG, "false with --target: other addresses were not looked at."),
-        "refreshed": _told(_FLAG, "false with --no-refresh."),
-        "effects": _told(_map(_ref("Reach")), "Whom it affects, by effect class."),
-        "groups": _told(_list(_ref("Group")), "Changes that several accounts have alike."),
-        "known": known,
-        "dangerous": _told(_list(_ref("Danger")), "What can do harm that is hard to undo."),
-        "intents": _told(_list(_ref("Intent")), "What an interrupted run left open."),
-        "operations": _told(_list(_ref("Operation")), "The calls, in an order that would do."),
-        "refusals": _told(_list(_ref("Refusal")), "Why it must not be applied."),
-        "diagnostics": diagnostics,
-        "results": _told(_list(_ref("Result")), "What came of it; with apply and destroy."),
+    drift = {"command": {"const": "drift"}}
+    unmanaged = _told(_list(_ref("Unmanaged")), "With --unmanaged: all of them.")
+    edited = {
+        **_HEAD,
+        **drift,
+        "accepted": _list(_ref("Accepted")),
+        "known": _told(_list(_TEXT), "Where the entries stand."),
     }
     return {
-        "Plan": _object(plan, "results", description="A plan, and what came of it."),
+        "Plan": _object(_PLANNED, "results", description="A plan, and what came of it."),
         "Drift": _object(
-            {
-                **compared,
-                "command": {"const": "drift"},
-                "unmanaged": _told(_list(_ref("Unmanaged")), "With --unmanaged: all of them."),
-                "known": known,
-                "diagnostics": diagnostics,
-            },
+            {**_COMPARED, **drift, "unmanaged": unmanaged},
             description="What was changed outside since the last apply.",
         ),
         "Edit": _object(
-            {
-                **head,
-                "command": {"const": "drift"},
-                "accepted": _list(_ref("Accepted")),
-                "known": _told(_list(_TEXT), "Where the entries stand."),
-            },
+            edited,
             "tool",
             "accepted",
             "known",
             description="What `drift --accept` or `drift --snooze` wrote into the files.",
         ),
         "Validation": _object(
-            {**head, "valid": _FLAG, "diagnostics": diagnostics},
+            {**_HEAD, "valid": _FLAG, "diagnostics": _list(_ref("Diagnostic"))},
             description="What is wrong with the files, or why a command could show nothing.",
         ),
     }
