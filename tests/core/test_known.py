@@ -23,7 +23,10 @@ def an_entry(
 
 def declaring(*keys: str, entries: tuple[Known, ...]) -> Configuration:
     accounts = {
-        key: Declared(key, "root", {"settings": {}}, {}, Lifecycle(), (), PLACE) for key in keys
+        key: Declared(
+            key, "root", {"settings": {"timezone": "Asia/Tokyo"}}, {}, Lifecycle(), (), PLACE
+        )
+        for key in keys
     }
     return Configuration(Settings(known=entries), accounts)
 
@@ -54,6 +57,11 @@ def test_a_star_stands_for_any_part_of_a_key(pattern: str, matches: list[str]) -
     found = in_force(declaring(*keys, entries=(an_entry(pattern),)), date(2026, 1, 1))
     assert [key for key, declared in found.accounts.items() if declared.known] == matches
     assert [w.summary for w in found.warnings] == ["Known drift of nothing"] * (not matches)
+
+
+def test_an_entry_of_what_nobody_declares_is_told_of() -> None:
+    found = in_force(declaring("acme", entries=(an_entry(path="timezon"),)), date(2026, 1, 1))
+    assert [w.summary for w in found.warnings] == ["Known drift of nothing"]
 
 
 def test_a_field_stands_for_all_below_it() -> None:
