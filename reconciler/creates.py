@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.api.client import SLOW, malformed
-from reconciler.api.errors import ApiError, NotSent, Refused, Unclear
+from reconciler.api.errors import ApiError, Limited, NotSent, Refused, Unclear
+from reconciler.api.gate import HOPELESS, backoff
 from reconciler.api.refresh import descendants, parent_of, read_account
 from reconciler.api.search import GOING_ON, LOOKS, look_for
 from reconciler.core.account import normal_realm
@@ -89,9 +90,9 @@ class Creates:
         pauses: Sequence[float] = LOOKS
         for attempt in range(1, TRIES + 1):
             try:
-                return self._new_id(
-                    await self.writes.send(operation, timeout=max(SLOW, self.writes.client.timeout))
-                )
+                return await self._sent(operation, intent)
+            except Limited:
+                raise  # what refuses for its rate may have passed it on before
             except (Refused, NotSent) as error:
                 if isinstance(error, NotSent) and not unclear:
                     self.writes.recorder.add(Entry("settle", operation.key))  # nothing was made
@@ -104,15 +105,39 @@ class Creates:
                 failure, unclear = error, True
                 pauses = GOING_ON if error.going_on else LOOKS
             if unclear:
-                found = await look_for(
-                    self.writes.client, self.writes.plan.root, intent, self.known, pauses
-                )
+                found = await self._look(intent, pauses)
                 if found is not None:
-                    return found.id
+                    return found
             tries = _GOING_ON_TRIES if pauses is GOING_ON else TRIES
             if not isinstance(failure, Unclear) or attempt >= tries:
                 raise failure
         raise AssertionError("unreachable")
+
+    async def _sent(self, operation: Operation, intent: Intent) -> AccountId:
+        """Send the create until it is answered otherwise than by 429; the new account's id.
+
+        A gateway may refuse what it has passed on. That a realm is unique keeps a second account
+        out then; where none is declared, only a look does. Raises: ApiError, Doubtful.
+        """
+        timeout, insist = max(SLOW, self.writes.client.timeout), intent.realm is not None
+        for attempt in range(1, HOPELESS + 1):
+            try:
+                return self._new_id(
+                    await self.writes.send(operation, timeout=timeout, insist=insist)
+                )
+            except Limited:
+                if insist or attempt == HOPELESS:
+                    raise
+                found = await self._look(intent, (backoff(attempt),))
+                if found is not None:
+                    return found
+        raise AssertionError("unreachable")
+
+    async def _look(self, intent: Intent, pauses: Sequence[float]) -> AccountId | None:
+        """The account that a create made, if it is found. Raises: ApiError, Doubtful."""
+        client, root = self.writes.client, self.writes.plan.root
+        found = await look_for(client, root, intent, self.known, pauses)
+        return None if found is None else found.id
 
     def _new_id(self, answer: Answer) -> AccountId:
         """The id of the account that a create made. Raises: Unclear if it is none, or an old one."""

@@ -80,9 +80,14 @@ class Writes:
         return _PLACEHOLDER.sub(lambda match: self.ids[match[0]], operation.path)
 
     async def send(
-        self, operation: Operation, body: JsonObject | None = None, *, timeout: float | None = None
+        self,
+        operation: Operation,
+        body: JsonObject | None = None,
+        *,
+        timeout: float | None = None,
+        insist: bool = True,
     ) -> Answer:
-        """Send the operation's request once; what was surely not sent, again."""
+        """Send the operation's request once; what was surely not sent, again. See `Client.send`."""
         content = reveal(body if body is not None else operation.body)
         # A body of our own making puts live values back, whose worth nobody knows.
         secretive = body is not None or content != operation.body
@@ -98,6 +103,7 @@ class Writes:
                     content,
                     timeout=timeout,
                     secretive=secretive,
+                    insist=insist,
                 )
             except NotSent as error:
                 if attempt == TRIES or isinstance(error, Limited):

@@ -199,18 +199,20 @@ class Client:
         *,
         timeout: float | None = None,
         secretive: bool = False,
+        insist: bool = True,
     ) -> Answer:
         """Send one request. `timeout`: seconds for all of it, the client's own if None.
 
         `secretive`: the body holds what no error may show, so of what the platform says, errors
-        pass on its own sentences alone, and the fields and rules.
+        pass on its own sentences alone, and the fields and rules. `insist`: send it again after a
+        429; else that is raised as Limited.
 
         Raises: NotSent, Unclear, Refused (with their kinds).
         """
         request = _Request(method, path, body, timeout or self.timeout, secretive)
-        return await self._send(request, resent=0)
+        return await self._send(request, resent=0, insist=insist)
 
-    async def _send(self, request: _Request, *, resent: int) -> Answer:
+    async def _send(self, request: _Request, *, resent: int, insist: bool = True) -> Answer:
         """Send one request, `resent` times sent before. Raises: ApiError."""
         logged_in_again = False
         while True:
@@ -218,7 +220,7 @@ class Client:
             try:
                 return await self._once(request, resent)
             except Limited:
-                if self._gate.hopeless:
+                if not insist or self._gate.hopeless:
                     raise
             except Unauthorized:
                 if (

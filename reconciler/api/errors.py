@@ -189,7 +189,7 @@ def refusal(reply: Reply) -> ApiError:
     if status == HTTPStatus.UNAUTHORIZED:
         found = Unauthorized
     elif status == HTTPStatus.NOT_FOUND:
-        found = NotFound if envelope is not None else Unclear
+        found = NotFound if _is_the_platforms(envelope) else Unclear
     elif status in _TRANSIENT and symbol not in PERMANENT:
         found = Unclear
     elif status == HTTPStatus.PAYMENT_REQUIRED and envelope is not None and reply.free:
@@ -198,6 +198,13 @@ def refusal(reply: Reply) -> ApiError:
         message = "a redirect, which is never followed; correct api.url"
     return found(
         reply.method, reply.path, message, status=status, code=symbol, request_id=reply.request_id
+    )
+
+
+def _is_the_platforms(envelope: JsonObject | None) -> bool:
+    """Whether an error has one of the platform's forms: a gateway says 404 of what it has no route for."""
+    return envelope is not None and (
+        envelope.get("status") in ("error", "fatal") or isinstance(envelope.get("code"), str)
     )
 
 

@@ -2,7 +2,7 @@
 
 One list gives every account's name, realm and parent; settings and rank need a GET each, which
 is done for the accounts under management. A list is a hint, a GET by id is proof: an account
-counts as gone only if its own GET says so.
+counts as gone only if its own GET says so, and no list contradicts.
 
 Source: docs/platform.md 3.2, 3.3, 3.7.
 """
@@ -22,12 +22,19 @@ from reconciler.core.live import Live, LiveAccount, Row
 from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from reconciler.api.client import Answer, Client
 
 _PAGE: Final = 500
+_NOT_FOUND: Final = 404
 _TOO_LARGE: Final = 416
+_LAGS: Final = (1.0, 3.0)
+"""Seconds before each further look at a list that still has a deleted account."""
+_CONTRADICTION: Final = (
+    "does not exist by its own GET, yet the list of accounts has it (if that stays so, ask the operator"
+    " of the platform, and take it out of state by `reconciler state rm`)"
+)
 _MOST: Final = 1_000_000
 """Accounts that a list in pages may have: ten times what anybody has."""
 
@@ -64,8 +71,13 @@ async def read_more(
     ids: Iterable[AccountId],
     concurrency: int,
     progress: Callable[[int, int], None],
+    pauses: Sequence[float] = _LAGS,
 ) -> Live:
-    """The same, with the accounts `ids` read as well. Raises: ApiError."""
+    """The same, with the accounts `ids` read as well.
+
+    `pauses`: seconds before each further look where an account that is listed does not exist by
+    its own GET. Raises: ApiError, also if the two don't come to agree.
+    """
     wanted = [i for i in ids if i not in live.accounts]
     found: dict[AccountId, LiveAccount] = {}
     missing: set[AccountId] = set()
@@ -89,7 +101,17 @@ async def read_more(
                 group.create_task(worker())
     except ExceptionGroup as errors:  # the first one stopped the others
         raise errors.exceptions[0] from None
-    return replace(live, accounts={**live.accounts, **found}, missing=live.missing | missing)
+    live = replace(live, accounts={**live.accounts, **found}, missing=live.missing | missing)
+    doubtful = live.missing & live.rows.keys()
+    if not doubtful:
+        return live
+    if not pauses:
+        raise Unclear("GET", f"/accounts/{min(doubtful)}", _CONTRADICTION, status=_NOT_FOUND)
+    await asyncio.sleep(pauses[0])
+    live = await list_again(client, replace(live, missing=live.missing - doubtful))
+    return await read_more(
+        client, live, doubtful, concurrency, lambda _done, _all: None, pauses[1:]
+    )
 
 
 async def read_account(

@@ -422,6 +422,66 @@ def test_a_create_that_was_made_and_refused_is_not_lost_to_a_list_that_comes_bac
     assert release.names() == ["acme", "stranger"]
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_create_that_was_made_and_limited_is_not_made_again(
+    serve: Serve, project: Project, times: int
+) -> None:
+    """No realm is declared, and names may be equal: nothing of the platform's keeps a second out."""
+    world = serve(SandboxOptions(log_requests=True, rate_limit=False, unique_names=False))
+    world.fault(method="PUT", path=f"/accounts/{ROOT_ID}", phase="after", status=429, times=times)
+    accounts: dict[str, JsonObject] = {f"a{n}": {"realm": "(left out)"} for n in range(3)}
+    project.declare(accounts)
+    project.settle()
+    assert world.names() == sorted(accounts)
+
+
+def test_creates_without_a_realm_give_up_where_they_are_limited_for_good(
+    release: World, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reconciler.creates.HOPELESS", 3)
+    release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", times=None, status=429)
+    project.declare({"acme": {"realm": "(left out)"}})
+    applied = project.apply()
+    assert applied.code == 5
+    assert ": 429 the platform refuses more requests" in applied.err
+    release.platform.faults.clear()
+    project.settle()
+    assert release.names() == ["acme"]
+
+
+# --- a platform that contradicts itself ---
+
+NO_SUCH: JsonObject = {"data": {}, "status": "error", "error": "404", "message": "bad_identifier"}
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_an_account_that_is_listed_is_not_gone_though_its_own_get_says_so(
+    release: World, project: Project, times: int
+) -> None:
+    project.declare({"acme": {"realm": "(left out)"}})
+    project.settle()
+    path = f"/accounts/{project.state()['accounts']['acme']['id']}"
+    release.fault(method="GET", path=path, status=404, body=NO_SUCH, times=times)
+    planned = project.plan()
+    if times < 4:
+        assert planned.code == 0, planned.err
+        return
+    assert planned.code == 1
+    assert f"GET {path}: 404 does not exist by its own GET" in planned.err
+    assert project.apply().code == 0
+    assert release.names() == ["acme"]
+
+
+def test_a_gateway_that_knows_no_such_route_does_not_say_that_an_account_is_gone(
+    release: World, project: Project
+) -> None:
+    project.declare({"acme": {"realm": "(left out)"}})
+    project.settle()
+    body: JsonObject = {"message": "no Route matched with those values"}
+    release.fault(method="GET", path="/accounts/*", status=404, body=body, nth=2, times=2)
+    assert project.plan().code == 0
+
+
 # --- what is refused, and done ---
 
 
