@@ -85,7 +85,7 @@ def text_of(file: str, data: bytes) -> str:
         place = _after(file, read[: error.start].decode())
         detail = f"Byte 0x{read[error.start]:02x} is not UTF-8. Save the file as UTF-8."
         raise Malformed(_problem("Bytes that are not UTF-8", detail, place)) from error
-    if found := _UNSEEN.search(text):
+    if data.translate(None, _PLAIN) and (found := _UNSEEN.search(text)):
         detail = f"U+{ord(found[0]):04X} {_why(found[0])}"
         raise Malformed(
             _problem("A forbidden character", detail, _after(file, text[: found.start()]))
@@ -111,6 +111,7 @@ def _after(file: str, text: str) -> Source:
 _LINE_END = re.compile("\r\n|\r|\n")
 _DIRECTIVE = re.compile("(?:^|[\r\n])%")
 _BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_PLAIN = b"\t\n\r" + bytes(range(0x20, 0x7F))
 _UNSEEN = re.compile(
     f"[\x85\u2028\u2029\ufeff\U000e0000-\U000e007f]|{_BIDI.pattern}"
     "|[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
@@ -131,6 +132,8 @@ def masked(text: str) -> str:
     JSON writes a character beyond U+FFFF as two escapes; YAML's parser refuses such. `unmasked`
     turns this back, which is why nothing is masked in a text that has stand-ins of its own.
     """
+    if "\\" not in text:
+        return text
     return text if _STAND_IN.search(text) else _SURROGATE.sub(lambda m: _shifted(m[0], 1), text)
 
 
@@ -211,7 +214,8 @@ class _Builder:
         parser = yaml.CSafeLoader(hidden)
         following: Callable[[], Any] = parser.get_event
         self.next = following
-        if self.masked or _WATCHED.search(text):
+        watched = "\\" in text or "?" in text  # the search takes its time
+        if self.masked or (watched and _WATCHED.search(text)):
             self.next = lambda: self._watched(following(), text)
         try:
             return list(self._documents())
@@ -238,6 +242,8 @@ class _Builder:
             self._report("A document without content", detail, at)
 
     def _check_directives(self, text: str) -> None:
+        if text.count("%") < _MAX_DIRECTIVES:
+            return
         for number, found in enumerate(_DIRECTIVE.finditer(text)):
             if number == _MAX_DIRECTIVES:
                 detail = f"More than {_MAX_DIRECTIVES} lines begin with %. Take them out."

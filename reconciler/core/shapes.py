@@ -108,6 +108,7 @@ EnvironmentName = Annotated[str, _text(**{"not": {"pattern": f"^(?:{'|'.join(RES
 
 class _Shape(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+    __hash__ = object.__hash__  # pydantic copies a default that has none, for each account anew
 
 
 class ApiShape(_Shape):
