@@ -53,7 +53,7 @@ class Tree:
     def __init__(self, nodes: Mapping[Ident, Node]) -> None:
         self.nodes = nodes
         self.idents = {node.key: ident for ident, node in nodes.items()}
-        self._children: dict[Ident, list[Ident]] = {}
+        self._children: dict[Ident, list[Ident]] | None = None
         self._tops: dict[Ident, Key] = {}
 
     def above(self, ident: Ident) -> frozenset[Ident]:
@@ -70,12 +70,11 @@ class Tree:
 
     def below(self, ident: Ident) -> list[Ident]:
         """The accounts that stand below now."""
-        if not self._children:
-            children = defaultdict(list)
+        if self._children is None:
+            self._children = defaultdict(list)
             for child, node in self.nodes.items():
                 if node.parent_before is not None:
-                    children[node.parent_before].append(child)
-            self._children = children
+                    self._children[node.parent_before].append(child)
         found, seen = list(self._children.get(ident, ())), {ident}
         for current in found:
             if current not in seen:  # a move to nowhere can leave a ring behind
