@@ -103,7 +103,7 @@ class Job:
         if on_github:
             say(f"::stop-commands::{fence}")
         try:
-            with subprocess.Popen(command, env=kept, stdin=subprocess.DEVNULL) as child:  # noqa: S603
+            with subprocess.Popen(command, env=kept, stdin=subprocess.DEVNULL) as child:  # noqa: S603 - the tool itself
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, lambda number, _: child.send_signal(number))
                 return child.wait()

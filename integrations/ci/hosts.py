@@ -11,6 +11,7 @@ import json
 import re
 from http import HTTPStatus
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
@@ -74,8 +75,7 @@ class GitHub:
             f"{environment['GITHUB_SERVER_URL']}/{environment['GITHUB_REPOSITORY']}"
             f"/actions/runs/{environment['GITHUB_RUN_ID']}"
         )
-        with open(environment["GITHUB_EVENT_PATH"], encoding="utf-8") as file:  # noqa: PTH123
-            self._event = json.load(file)
+        self._event = json.loads(Path(environment["GITHUB_EVENT_PATH"]).read_text("utf-8"))
 
     def comment(self, mark: str, text: str) -> bool:
         """Comment on the pull request of the event, or on the one that was merged by the push."""

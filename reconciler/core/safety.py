@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.core.graph import Action
 from reconciler.core.limits import what
-from reconciler.core.values import Diagnostic, address
+from reconciler.core.values import Diagnostic, accounts, address
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -98,7 +98,7 @@ def check(proposal: Proposal, scopes: Sequence[Scope], terms: Terms) -> Verdict:
     ranks = counts[Action.PROMOTE] + counts[Action.DEMOTE]
     if ranks and proposal.live.promoting_allowed is False:
         detail = (
-            f"{ranks} accounts would be promoted or demoted. That takes the token of a superduper"
+            f"{accounts(ranks)} would be promoted or demoted. That takes the token of a superduper"
             " admin, and the account that this one belongs to is none."
         )
         refusals.append(Refusal("superduper_admin", detail))
@@ -304,7 +304,10 @@ def _undeletable(proposal: Proposal) -> list[Refusal]:
             ]
             if staying:
                 names = ", ".join(proposal.live.rows[i].name for i in staying[:3])
-                detail = f"{change.address} can't be deleted: {len(staying)} accounts stay below it ({names})."
+                detail = (
+                    f"{change.address} can't be deleted while {accounts(len(staying))} below it would"
+                    f" stay ({names})."
+                )
                 refusals.append(Refusal("has_descendants", detail, change.key))
     return refusals
 

@@ -176,6 +176,11 @@ class SequenceNode(list[JsonValue]):
         self.marks = array("Q")
 
 
+def accounts(count: int) -> str:
+    """`1 account`, `418 accounts`."""
+    return "1 account" if count == 1 else f"{count} accounts"
+
+
 def pack(line: int, column: int) -> int:
     """One integer for a position, 24 bits a part: enough for the 16 MiB that a file may have."""
     return (line << 24) | column

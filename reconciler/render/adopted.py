@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.values import address, dotted
+from reconciler.core.values import accounts, address, dotted
 from reconciler.render import jsondoc
 from reconciler.render.safe import terminal
-from reconciler.render.text import accounts
 
 if TYPE_CHECKING:
     from reconciler.core.adoption import Adoption

@@ -12,11 +12,11 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
-from reconciler.core.values import ROOT, address
+from reconciler.core.values import ROOT, accounts, address
 from reconciler.render.report import by_reseller
 from reconciler.render.safe import html, terminal
 from reconciler.render.safe import markdown as code
-from reconciler.render.text import accounts, diagnostic
+from reconciler.render.text import diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

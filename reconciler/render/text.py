@@ -15,7 +15,7 @@ from reconciler.core.diff import resolved as fields_of
 from reconciler.core.graph import Action
 from reconciler.core.groups import folded, groups, large
 from reconciler.core.outcome import Status
-from reconciler.core.values import ROOT, address, dotted, leaves
+from reconciler.core.values import ROOT, accounts, address, dotted, leaves
 from reconciler.render.jsondoc import ORDER, variables_in
 from reconciler.render.safe import terminal, value
 
@@ -70,6 +70,10 @@ _COUNTED: Final = (
     Action.DELETE,
 )
 NOT_REFRESHED: Final = "Not refreshed: what was changed outside since the last apply is not known."
+_AFTER_DRIFT: Final = (
+    "`reconciler plan` shows what an apply would set back; `reconciler drift --accept` takes it into the"
+    " YAML instead."
+)
 _AFFECTED: Final[Mapping[Effect, str]] = {
     "service": "service",
     "emergency": "emergency calls",
@@ -101,7 +105,11 @@ def plan(plan: Plan, paint: Paint, *, unmanaged: bool = False, fold: bool = True
     """
     lines = [f"  {address(u.key)}: {terminal(u.detail)}" for u in plan.unfinished if not u.doubtful]
     if lines:
-        lines = [paint("bold", "Left open by an interrupted run:"), *lines, ""]
+        lines = [
+            paint("bold", "Left open by a run that was interrupted, or is still at it:"),
+            *lines,
+            "",
+        ]
     told = large(groups(plan.changes)) if fold else ()
     left_out = folded(plan.changes, told, dangers(plan))
     lines += _folded(told, len(left_out), paint) if left_out else ()
@@ -143,11 +151,6 @@ def group(group: Group, *, note: bool = True) -> str:
     return f"{leaf(group.field)} on {accounts(len(group.keys))} ({', '.join(names)}){outside}"
 
 
-def accounts(count: int) -> str:
-    """`1 account`, `418 accounts`."""
-    return "1 account" if count == 1 else f"{count} accounts"
-
-
 def effects(plan: Plan) -> str:
     """Whom a plan reaches, in one sentence: `Affects service of 418 accounts under 3 resellers.`; or ""."""
     parts = []
@@ -179,7 +182,8 @@ def sums(plan: Plan) -> str:
     """A plan in one sentence."""
     if not plan.changes:
         known = f", {len(plan.known)} of them but for known drift" if plan.known else ""
-        return f"No changes. {plan.unchanged} accounts match their declarations{known}."
+        match = "matches its declaration" if plan.unchanged == 1 else "match their declarations"
+        return f"No changes. {accounts(plan.unchanged)} {match}{known}."
     return f"Plan: {', '.join(f'{plan.count(action)} to {action}' for action in ORDER)}."
 
 
@@ -247,6 +251,7 @@ def drift(found: Drift, paint: Paint) -> str:
     lines += _dangers(dangers_outside(found.changes), found.changes, "outside", paint)
     total = drift_sums(found)
     lines.append(paint("bold", total) if found.found else total)
+    lines += [_AFTER_DRIFT] if found.changes else []
     return "\n".join(lines) + "\n"
 
 
@@ -315,7 +320,8 @@ def drift_sums(found: Drift) -> str:
     only = {change.key for change in found.known} - {change.key for change in found.changes}
     known = f", {len(only)} with known drift alone" if only else ""
     if not found.found:
-        return f"No drift. {unchanged} accounts are as they were applied{known}."
+        same = "is as it was applied" if unchanged == 1 else "are as they were applied"
+        return f"No drift. {accounts(unchanged)} {same}{known}."
     more = f", {len(found.unmanaged)} that nobody manages" if found.unmanaged else ""
     return f"Drift: {accounts(changed)} changed outside, {unchanged} unchanged{known}{more}."
 
@@ -478,7 +484,7 @@ def state(state: State) -> str:
         f"  {address(key):<{_WIDTH}} {record.id}" for key, record in sorted(state.accounts.items())
     ]
     lines.append(
-        f"{len(lines)} accounts. Lineage {state.lineage or '(none yet)'}, serial {state.serial}."
+        f"{accounts(len(lines))}. Lineage {state.lineage or '(none yet)'}, serial {state.serial}."
     )
     return "\n".join(lines) + "\n"
 

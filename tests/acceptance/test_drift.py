@@ -233,7 +233,7 @@ def test_known_drift_is_shown_apart_and_left_alone(world: World, project: Projec
     drift = project.run("drift")
     assert drift.code == 0
     assert 'language: "en-us" -> "fr-fr"  (until 2999-12-31: a test of theirs)' in drift.out
-    assert "No drift. 1 accounts are as they were applied, 1 with known drift alone." in drift.out
+    assert "No drift. 1 account is as it was applied, 1 with known drift alone." in drift.out
     planned = project.plan()
     assert planned.code == 0
     assert "Known drift, left alone:" in planned.out

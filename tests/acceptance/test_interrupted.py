@@ -122,7 +122,7 @@ def test_what_is_owed_is_shown_before_it_is_given_back(release: World, project: 
     killed_at(release, project, 4, "before", *ALLOWED)
     assert release.resellers() == ["top"]
     planned = project.plan()
-    assert "Left open by an interrupted run:" in planned.out
+    assert "Left open by a run that was interrupted, or is still at it:" in planned.out
     assert f"accounts.{stranger}: an interrupted run took its rank as a reseller" in planned.out
     assert f"accounts.{stranger} (stranger)" in planned.out
     document = project.plan("--format", "json").json
@@ -287,7 +287,7 @@ def test_an_open_create_is_shown_with_what_it_made(release: World, project: Proj
     killed_at(release, project, 1, "after")
     made = release.account("acme").id
     planned = project.plan()
-    assert "Left open by an interrupted run:" in planned.out
+    assert "Left open by a run that was interrupted, or is still at it:" in planned.out
     assert f"it made {made}, which is taken into state" in planned.out
     (intent,) = project.plan("--format", "json").json["intents"]
     assert (intent["address"], intent["action"], intent["found"]) == (
