@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from reconciler.api.client import SLOW, malformed
-from reconciler.api.errors import ApiError, Limited, NotSent, Refused, Unclear
+from reconciler.api.errors import ApiError, Limited, NotSent, Refused, Unauthorized, Unclear
 from reconciler.api.gate import HOPELESS, backoff
 from reconciler.api.refresh import descendants, parent_of, read_account
 from reconciler.api.search import GOING_ON, LOOKS, look_for
 from reconciler.core.account import normal_realm
 from reconciler.core.graph import Action
-from reconciler.core.recovery import first_record, fits
+from reconciler.core.recovery import first_record, fits, is_meant, is_new
 from reconciler.core.state import Entry, Intent
 from reconciler.core.values import AccountId, account_id, value_at
 from reconciler.writes import TRIES, Failed, pause, reveal
@@ -39,7 +39,7 @@ log = logging.getLogger("reconciler")
 
 _GOING_ON_TRIES: Final = 2
 """So often is a create sent whose end is not known: each may still be carried out."""
-LAG: Final = 1.0
+LAGS: Final = (1.0, 3.0)
 """Seconds until a list is asked again for accounts that it may not show yet."""
 
 
@@ -47,24 +47,26 @@ class Creates:
     """The creates of a run.
 
     By number of operation, `sent`: all; `refused`: those that the platform said no to at once.
-    `known`: the accounts that were there before this run, or were made by it.
+    `known`: the accounts that were there before this run, or were made by it. `repeated`: whether any
+    was sent again. `reopened`: the keys of those that an earlier run had sent already.
     """
 
     def __init__(self, writes: Writes) -> None:
         self.writes = writes
         self.sent: dict[int, Intent] = {}
         self.refused: set[int] = set()
-        self.known = set(writes.plan.before)
+        self.known = {*writes.plan.before, writes.plan.root}
+        self.repeated = False
+        self.reopened = {u.key for u in writes.plan.unfinished if u.action is Action.CREATE}
 
     async def make(self, operation: Operation) -> LiveAccount:
         """Create the account; as it is then. Raises: ApiError, Doubtful, Failed."""
         intent = self._intent(operation)
         self.sent[operation.n] = intent
         await self.writes.recorder.durable(Entry("intend", operation.key, intent=intent))
-        created = await self._created(operation, intent)
-        self.writes.ids[operation.ident] = created
-        self.known.add(created)
-        live = await self._appeared(operation, created)
+        live = await self._appeared(operation, intent, await self._created(operation, intent))
+        self.writes.ids[operation.ident] = live.id
+        self.known.add(live.id)
         return replace(live, parent_id=intent.parent_id)
 
     def _intent(self, operation: Operation) -> Intent:
@@ -86,15 +88,16 @@ class Creates:
 
         Raises: ApiError, Doubtful. The intent stays open where it may have been made.
         """
-        unclear = False
-        pauses: Sequence[float] = LOOKS
+        unclear, going_on = operation.key in self.reopened, False
         for attempt in range(1, TRIES + 1):
             try:
                 return await self._sent(operation, intent)
             except Limited:
                 raise  # what refuses for its rate may have passed it on before
             except (Refused, NotSent) as error:
-                if isinstance(error, NotSent) and not unclear:
+                taken = isinstance(error, Refused) and error.taken
+                unclear |= taken and error.resent > 0  # it may be our own that is in the way
+                if not unclear and (taken or isinstance(error, NotSent)):
                     self.writes.recorder.add(Entry("settle", operation.key))  # nothing was made
                     del self.sent[operation.n]
                     raise
@@ -103,14 +106,16 @@ class Creates:
                     self.refused.add(operation.n)
             except Unclear as error:
                 failure, unclear = error, True
-                pauses = GOING_ON if error.going_on else LOOKS
+                going_on |= error.going_on
             if unclear:
-                found = await self._look(intent, pauses)
+                alone = intent.realm is None  # nothing but the look keeps a second one out
+                found = await self._look(intent, GOING_ON if going_on or alone else LOOKS)
                 if found is not None:
                     return found
-            tries = _GOING_ON_TRIES if pauses is GOING_ON else TRIES
+            tries = _GOING_ON_TRIES if going_on else TRIES
             if not isinstance(failure, Unclear) or attempt >= tries:
                 raise failure
+            self.repeated = True
         raise AssertionError("unreachable")
 
     async def _sent(self, operation: Operation, intent: Intent) -> AccountId:
@@ -125,9 +130,10 @@ class Creates:
                 return self._new_id(
                     await self.writes.send(operation, timeout=timeout, insist=insist)
                 )
-            except Limited:
+            except (Limited, Unauthorized):
                 if insist or attempt == HOPELESS:
                     raise
+                self.repeated = True
                 found = await self._look(intent, (backoff(attempt),))
                 if found is not None:
                     return found
@@ -150,16 +156,38 @@ class Creates:
             raise malformed(answer, what, method="PUT")
         return created
 
-    async def _appeared(self, operation: Operation, created: AccountId) -> LiveAccount:
-        """The new account, read by its id; another node may need a moment to see it."""
+    async def _appeared(
+        self, operation: Operation, intent: Intent, created: AccountId
+    ) -> LiveAccount:
+        """The new account, read by its id.
+
+        An answer may be that of another request. Then the account is looked for, and nothing is
+        sent again. Raises: ApiError, Doubtful, Failed.
+        """
+        live = await self._read(operation, created)
+        if live is None or not is_meant(intent, live):
+            found = await self._look(intent, GOING_ON)
+            live = live if found is None else await self._read(operation, found)
+        if live is not None and is_meant(intent, live):
+            return live
+        if live is not None and live.name == intent.name and is_new(intent, live):
+            return live  # the platform gave it another realm
+        what = "that can't be read" if live is None else f"that is another account ({live.name})"
+        raise Failed(
+            f"the platform says that it made {created}, but {what}. Apply again later: it looks again."
+        )
+
+    async def _read(self, operation: Operation, current: AccountId) -> LiveAccount | None:
+        """An account that should be there; another node may need a moment to see it."""
         for attempt in range(1, TRIES + 1):
-            live = await self.writes.read(operation.key, created)
+            try:
+                live = await self.writes.read(operation.key, current)
+            except Refused:
+                return None
             if live is not None:
                 return live
             await pause(attempt)
-        raise Failed(
-            f"the platform says that it made {created}, but that can't be read. Apply again later."
-        )
+        return None
 
     async def review(self, results: Sequence[Result]) -> list[Result]:
         """Results of creates that turn out otherwise by the list of accounts: one for all of them.
@@ -172,9 +200,11 @@ class Creates:
             return []
         try:
             rows = await descendants(self.writes.client, self.writes.plan.root)
-            if any(result.id not in rows for result in creates):
-                await asyncio.sleep(LAG)
-                rows |= await descendants(self.writes.client, self.writes.plan.root)
+            doubtful = self.repeated or any(result.n in self.refused for result in creates)
+            for lag in LAGS:
+                if doubtful or any(r.id not in rows for r in creates):
+                    await asyncio.sleep(lag)
+                    rows |= await descendants(self.writes.client, self.writes.plan.root)
             strangers = _strangers(rows.values(), self.known)
             found = [await self._otherwise(result, rows, strangers) for result in creates]
             if self._is_whole(rows, results):

@@ -199,11 +199,11 @@ class Writes:
         """The account in a write's own answer, if it is newer than what was known before."""
         current, known = self.id(operation), self.live.get(operation.key)
         before = self.seen.get(current, 0)
-        if operation.action is Action.DELETE or generation(answer.revision) <= before:
+        if operation.action is Action.DELETE or answer.document.get("id") != current:
+            return None
+        if generation(answer.revision) <= before:
             return None
         self.seen[current] = generation(answer.revision)
-        if answer.document.get("id") != current:
-            return None
         return account(current, answer, known.parent_id if known else None)
 
     async def fresh(self, operation: Operation) -> LiveAccount:

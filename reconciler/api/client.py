@@ -31,7 +31,7 @@ import httpx
 import orjson
 from httpx_aiohttp import AiohttpTransport
 
-from reconciler.api.errors import Limited, NotSent, Reply, Unauthorized, Unclear, refusal
+from reconciler.api.errors import ApiError, Limited, NotSent, Reply, Unauthorized, Unclear, refusal
 from reconciler.api.gate import Gate, backoff
 from reconciler.core.exchange import Exchange, template
 from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
@@ -205,7 +205,7 @@ class Client:
 
         `secretive`: the body holds what no error may show, so of what the platform says, errors
         pass on its own sentences alone, and the fields and rules. `insist`: send it again after a
-        429; else that is raised as Limited.
+        429, and after a 401 with a new token; else those are raised as Limited and Unauthorized.
 
         Raises: NotSent, Unclear, Refused (with their kinds).
         """
@@ -225,12 +225,16 @@ class Client:
             except Unauthorized:
                 if (
                     logged_in_again
+                    or not insist
                     or self._login_with.path is None
                     or request.path == self._login_with.path
                 ):
                     raise
                 logged_in_again = True
                 await self._renew(token)
+            except ApiError as error:
+                error.resent = resent
+                raise
             resent += 1
 
     async def _renew(self, used: str | None) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PERMANENT: Final = frozenset({"account_has_descendants", "account_has_active_port"})
 """Symbols of rules, though they come with 500."""
 
-_TRANSIENT = frozenset({500, 502, 503, 504, 409})
+_MAY_PASS: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT})
 _WORD = re.compile(r"[a-z0-9_ -]{1,40}")
 _FIXED: Final = frozenset(
     {
@@ -56,7 +56,8 @@ _EXCERPT: Final = 300
 class ApiError(Exception):
     """A request that did not succeed. Holds no body and no secret.
 
-    `address`: the account that it was about, if whoever sent it knew.
+    `address`: the account that it was about, if whoever sent it knew. `resent`: how often it had been
+    sent before, and was answered by a 429 or a 401.
     """
 
     advice = ""
@@ -79,6 +80,7 @@ class ApiError(Exception):
         self.code = code
         self.request_id = request_id
         self.address: str | None = None
+        self.resent = 0
 
     def __str__(self) -> str:
         """What was sent, what came back, and what to do now."""
@@ -119,10 +121,14 @@ class Unclear(ApiError):
 
 
 class Refused(ApiError):
-    """The platform said no. `done`: and did it all the same, as a read showed."""
+    """The platform said no. `done`: and did it all the same, as a read showed.
+
+    `taken`: a realm or a name belongs to another account.
+    """
 
     advice = "Ask the operator of the platform, with the id of the request."
     done = False
+    taken = False
 
     def _what_next(self) -> str:
         return f"{self._usual()}{_DONE if self.done else ''}"
@@ -190,15 +196,24 @@ def refusal(reply: Reply) -> ApiError:
         found = Unauthorized
     elif status == HTTPStatus.NOT_FOUND:
         found = NotFound if _is_the_platforms(envelope) else Unclear
-    elif status in _TRANSIENT and symbol not in PERMANENT:
+    elif _is_transient(status) and symbol not in PERMANENT:
         found = Unclear
     elif status == HTTPStatus.PAYMENT_REQUIRED and envelope is not None and reply.free:
         message += f" {orjson.dumps(envelope.get('data')).decode()[:_EXCERPT]}"  # the quote
     elif 300 <= status < 400:  # noqa: PLR2004 - redirects
         message = "a redirect, which is never followed; correct api.url"
-    return found(
+    error = found(
         reply.method, reply.path, message, status=status, code=symbol, request_id=reply.request_id
     )
+    if isinstance(error, Refused) and envelope is not None:
+        error.taken = any(rule == "unique" for _, rule, _ in _broken(envelope.get("data")))
+    return error
+
+
+def _is_transient(status: int) -> bool:
+    """Whether it may pass, and may have been done: breakdowns, also those that gateways have numbers for."""
+    breakdown = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return (breakdown and status != HTTPStatus.NOT_IMPLEMENTED) or status in _MAY_PASS
 
 
 def _is_the_platforms(envelope: JsonObject | None) -> bool:
@@ -235,10 +250,14 @@ def _message(envelope: JsonObject, symbol: str, *, free: bool) -> str:
 
 def _rules(data: JsonValue) -> Iterator[str]:
     """Of a validation error, each field with the rules that it breaks."""
+    for name, rule, details in _broken(data):
+        target = details.get("target") if isinstance(details, dict) else None
+        allowed = f" {target}"[:_EXCERPT] if isinstance(target, str | int | float | list) else ""
+        yield f"{name}: {rule}{allowed}"
+
+
+def _broken(data: JsonValue) -> Iterator[tuple[str, str, JsonValue]]:
+    """Of a validation error, each field with a rule that it breaks, and the details of that."""
     for name, found in data.items() if isinstance(data, dict) else ():
         for rule, details in found.items() if isinstance(found, dict) else ():
-            target = details.get("target") if isinstance(details, dict) else None
-            allowed = (
-                f" {target}"[:_EXCERPT] if isinstance(target, str | int | float | list) else ""
-            )
-            yield f"{name}: {rule}{allowed}"
+            yield name, rule, details

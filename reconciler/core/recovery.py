@@ -148,7 +148,20 @@ def _made(intent: Intent, accounts: Sequence[LiveAccount]) -> Unfinished:
 def fits(intent: Intent, account: LiveAccount) -> bool:
     """Whether this is the account that the create would have made, and no older."""
     placed = (account.name, account.parent_id) == (intent.name, intent.parent_id)
-    return placed and (not account.created or account.created >= intent.since - SLACK)
+    return placed and is_new(intent, account)
+
+
+def is_new(intent: Intent, account: LiveAccount) -> bool:
+    """Whether the account is no older than the create; also if the platform does not tell its age."""
+    return not account.created or account.created >= intent.since - SLACK
+
+
+def is_meant(intent: Intent, account: LiveAccount) -> bool:
+    """Whether the account is what the create would have made, wherever it stands: by what marks it."""
+    marked = account.name == intent.name
+    if intent.realm is not None:
+        marked = normal_realm(str(account.document.get("realm"))) == normal_realm(intent.realm)
+    return marked and is_new(intent, account)
 
 
 def _clear(intent: Intent, accounts: Sequence[LiveAccount]) -> bool:

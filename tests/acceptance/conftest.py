@@ -330,5 +330,6 @@ def low_dice(monkeypatch: pytest.MonkeyPatch) -> None:
     So are the pauses before further looks at lists, but for tests in which those lag.
     """
     monkeypatch.setattr("random.uniform", lambda _low, high: min(high, 0.05))
-    monkeypatch.setattr("reconciler.api.search.LOOKS", (0.05, 0.6))
-    monkeypatch.setattr("reconciler.creates.LAG", 0.1)
+    monkeypatch.setattr("reconciler.creates.LOOKS", (0.05, 0.6))
+    monkeypatch.setattr("reconciler.creates.GOING_ON", (0.05, 0.6, 1.0))
+    monkeypatch.setattr("reconciler.creates.LAGS", (0.1, 0.2))
