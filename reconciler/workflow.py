@@ -21,7 +21,7 @@ from uuid import uuid4
 from reconciler import __version__, policy
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.errors import ApiError
-from reconciler.api.refresh import list_again, read_more, refresh
+from reconciler.api.refresh import list_again, placed, read_more, refresh
 from reconciler.backends.backend import open_backend
 from reconciler.config import planfile
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
@@ -540,6 +540,8 @@ async def _found(
                 break
             await asyncio.sleep(pause)
             live = await list_again(client, live)
+        parents = {record.id: record.parent_id for record in state.accounts.values()}
+        live = await placed(client, live, parents, concurrency)
         made = sorted(i for found in candidates(state, live).values() for i in found)
         return await read_more(client, live, made, concurrency, _silent)
 

@@ -22,7 +22,7 @@ from reconciler.core.live import Live, LiveAccount, Row
 from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
     from reconciler.api.client import Answer, Client
 
@@ -57,12 +57,41 @@ async def refresh(
 
 async def list_again(client: Client, live: Live) -> Live:
     """The same, with the list as it is now. Raises: ApiError."""
-    rows = await descendants(client, live.root)
+    return _with_rows(live, await descendants(client, live.root))
+
+
+def _with_rows(live: Live, rows: Mapping[AccountId, Row]) -> Live:
     children: dict[AccountId, list[AccountId]] = defaultdict(list)
     for row in rows.values():
         children[row.parent_id].append(row.id)
     below = {parent: tuple(ids) for parent, ids in children.items()}
     return replace(live, rows=rows, children=below)
+
+
+async def placed(
+    client: Client, live: Live, expected: Mapping[AccountId, AccountId], concurrency: int
+) -> Live:
+    """The same, with accounts where they say that they stand, if the list has them elsewhere.
+
+    After a move the list lags. `expected`: the parents that they had last. Raises: ApiError.
+    """
+    elsewhere = [
+        current
+        for current, parent in expected.items()
+        if (row := live.rows.get(current)) is not None and row.parent_id != parent
+    ]
+    if not elsewhere:
+        return live
+    rows, accounts = dict(live.rows), dict(live.accounts)
+
+    async def one(current: AccountId) -> None:
+        parent = await parent_of(client, current) or rows[current].parent_id
+        rows[current] = replace(rows[current], parent_id=parent)
+        if current in accounts:
+            accounts[current] = replace(accounts[current], parent_id=parent)
+
+    await _each(elsewhere, concurrency, one)
+    return _with_rows(replace(live, accounts=accounts), rows)
 
 
 async def read_more(
@@ -81,26 +110,16 @@ async def read_more(
     wanted = [i for i in ids if i not in live.accounts]
     found: dict[AccountId, LiveAccount] = {}
     missing: set[AccountId] = set()
-    waiting = iter(wanted)
-    done = 0
 
-    async def worker() -> None:
-        nonlocal done
-        for current in waiting:
-            read = await read_account(client, current, live.rows)
-            if read is None:
-                missing.add(current)
-            else:
-                found[current] = read
-            done += 1
-            progress(done, len(wanted))
+    async def one(current: AccountId) -> None:
+        read = await read_account(client, current, live.rows)
+        if read is None:
+            missing.add(current)
+        else:
+            found[current] = read
+        progress(len(found) + len(missing), len(wanted))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(wanted))):
-                group.create_task(worker())
-    except ExceptionGroup as errors:  # the first one stopped the others
-        raise errors.exceptions[0] from None
+    await _each(wanted, concurrency, one)
     live = replace(live, accounts={**live.accounts, **found}, missing=live.missing | missing)
     doubtful = live.missing & live.rows.keys()
     if not doubtful:
@@ -112,6 +131,24 @@ async def read_more(
     return await read_more(
         client, live, doubtful, concurrency, lambda _done, _all: None, pauses[1:]
     )
+
+
+async def _each(
+    ids: Collection[AccountId], concurrency: int, do: Callable[[AccountId], Awaitable[None]]
+) -> None:
+    """Do something for each account, so many at a time. The first error stops all."""
+    waiting = iter(ids)
+
+    async def worker() -> None:
+        for current in waiting:
+            await do(current)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(ids))):
+                group.create_task(worker())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 async def read_account(

@@ -346,6 +346,7 @@ class _Decider:
     def _present(
         self, declared: Declared, record: AccountRecord, live: LiveAccount
     ) -> Change | None:
+        self.warnings += self._twins(declared)
         parent = self.parent(declared)
         renamed = self.moved_from.get(declared.key)
         recorded = (
@@ -509,6 +510,19 @@ class _Decider:
             drift=gone,
             moved_from=self.moved_from.get(declared.key),
         )
+
+    def _twins(self, declared: Declared) -> Iterator[Diagnostic]:
+        """A warning if the realm belongs to another account, too: creates at the same moment can do that."""
+        twin = self._stranger(declared) if "realm" in declared.settings else None
+        if twin is not None:
+            yield Diagnostic(
+                "warning",
+                "A realm of two accounts",
+                f"{twin.id} ({twin.name}) has it, too. Look at both, and delete by hand what is not wanted.",
+                declared.address,
+                "settings.realm",
+                declared.source,
+            )
 
     def _stranger(self, declared: Declared) -> Row | None:
         """An account that nobody manages and that could be the declared one."""

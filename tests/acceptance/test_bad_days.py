@@ -83,6 +83,29 @@ def test_lists_that_lag_make_no_second_account(serve: Serve, project: Project, r
     assert world.names() == ["acme"]
 
 
+def test_a_plan_right_after_a_move_is_empty_though_lists_lag(
+    serve: Serve, project: Project
+) -> None:
+    world = serve(SandboxOptions(log_requests=True, rate_limit=False, view_lag_ms=3000))
+    project.declare({"acme": {}, "other": {}})
+    assert project.apply().code == 0
+    project.declare({"acme": {"parent": "other"}, "other": {}})
+    project.settle()
+    assert [entry.path.rsplit("/", 1)[1] for entry in world.writes][2:] == ["move"]
+
+
+def test_a_realm_that_two_accounts_have_is_told_of_in_every_plan(
+    serve: Serve, project: Project
+) -> None:
+    world = serve(SandboxOptions(log_requests=True, rate_limit=False, view_lag_ms=1000))
+    mine, twin = (world.create(name, realm="acme.example.com") for name in ("acme", "twin"))
+    project.declare({"acme": {"realm": "acme.example.com", "id": mine}})
+    wait_for(lambda: len(world.names()) == 2)
+    time.sleep(1)
+    project.settle()
+    assert f"{twin} (twin) has it, too. Look at both" in project.plan().err
+
+
 WRITES: dict[str, tuple[dict[str, JsonObject], str, str]] = {
     "update": ({"acme": {"language": "de-de"}, "other": {}}, "PATCH", "/accounts/*"),
     "promote": ({"acme": {"reseller": True}, "other": {}}, "PUT", "/accounts/*/reseller"),
