@@ -72,6 +72,7 @@ class Creates:
     def _intent(self, operation: Operation) -> Intent:
         """What is to be known of a create before it is sent."""
         body = reveal(operation.body)
+        declared = self.writes.changes[operation.key].declared
         realm, name = (value_at(body, ("data", field)) for field in ("realm", "name"))
         return Intent(
             key=operation.key,
@@ -81,6 +82,7 @@ class Creates:
             since=self.writes.client.server_time,
             body_digest=self.writes.plan.state.digest(body),
             run=self.writes.run,
+            prevent_destroy=declared is not None and declared.lifecycle.prevent_destroy,
         )
 
     async def _created(self, operation: Operation, intent: Intent) -> AccountId:
@@ -260,7 +262,7 @@ class Creates:
         read = [await read_account(self.writes.client, current, {}) for current in ids]
         found = [account for account in read if account is not None]
         if len(found) == 1 and fits(intent, found[0]):
-            record = first_record(found[0], intent.parent_id)
+            record = first_record(found[0], intent)
             self.writes.recorder.add(Entry("record", result.key, record))
             error = f"{result.error} Yet it was created, as {record.id}, and is in state now: apply again."
             return replace(result, id=record.id, error=error)

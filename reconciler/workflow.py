@@ -232,7 +232,8 @@ async def destroy(project: Project, options: Options, hooks: Hooks) -> Applied:
         options = replace(options, targets=going)
     command = Source(project.node.file, 1, 1)
     staying = {k: d for k, d in configuration.accounts.items() if k in known and k not in going}
-    removed = {key: Removed(key, destroy=True, source=command) for key in sorted(going)}
+    kept = {k for k, d in configuration.accounts.items() if d.lifecycle.prevent_destroy}
+    removed = {key: Removed(key, True, command, prevented=key in kept) for key in sorted(going)}
     nothing = replace(configuration, accounts=staying, removed=removed, moved=())
     return await _apply(
         project, nothing, replace(options, targets=options.targets and going), hooks

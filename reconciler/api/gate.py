@@ -1,11 +1,12 @@
 """One gate that all requests go through: how many at a time, how fast, and when none.
 
-After a 429 nobody sends until the pause is over; then a single request goes ahead, and the others
-follow when it got through. What is known of the limit by then bounds them: so many in flight
-(a quarter of it after a refusal, one more for as many successes), never more than the platform says that
-it will take, and no faster than it has been seen to allow. Between two refusals the platform
-allowed just what got through, so the second tells the pace; it grows by a fiftieth with each
-success, so that a limit which was raised is found out.
+It begins with few requests in flight, and lets in one more with every ten successes, so that a
+small limit is met by few. After a 429 nobody sends until the pause is over; then a single request
+goes ahead, and the others follow when it got through. What is known of the limit by then bounds
+them: so many in flight (a quarter of it after a refusal, one more for as many successes), never
+more than the platform says that it will take, and no faster than it has been seen to allow.
+Between two refusals the platform allowed just what got through, so the second tells the pace; it
+grows by a fiftieth with each success, so that a limit which was raised is found out.
 
 Source: docs/platform.md 6.1.
 """
@@ -26,6 +27,10 @@ _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _LONGEST_OBEYED: Final = 600.0
 """Seconds of a `Retry-After` that are waited; beyond, requests fail instead."""
+_OPENING: Final = 5.0
+"""Requests in flight at first, of a limit that nobody knows yet."""
+_RAMP: Final = 0.1
+"""What a success adds to that before the first refusal."""
 _DIVISOR: Final = 4
 """What a refusal divides the number in flight by: all of those are refused again, while the pace is
 not known yet."""
@@ -52,7 +57,8 @@ class Gate:
         self._refusals = 0
         self._asked = 0.0
         self._in_flight = 0
-        self._window = float("inf")
+        self._window = _OPENING
+        self._ramping = True
         self._interval = 0.0
         self._next = 0.0
         self._idle_since = 0.0
@@ -89,7 +95,7 @@ class Gate:
             self._closed = False
             self._passed += 1
             self._interval *= _GROWTH
-            self._window += 1 / self._window
+            self._window += _RAMP if self._ramping else 1 / self._window
         if remaining is not None:
             self._window = min(self._window, max(1.0, remaining))
         self._leave()
@@ -126,6 +132,7 @@ class Gate:
             allowed = (now - self._refused_at) / self._passed
             self._interval = max(self._interval, allowed) / _CAUTION
         self._window = max(1.0, min(self._window, self._in_flight) / _DIVISOR)
+        self._ramping = False
         self._refused_at, self._passed = now, 0
         self._closed = True
         self._epoch += 1
@@ -140,6 +147,5 @@ class Gate:
         self._in_flight -= 1
         if not self._in_flight:
             self._idle_since = asyncio.get_running_loop().time()
-        if self._closed or self._window != float("inf") or self.hopeless:
-            self._changed.set()
-            self._changed = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from reconciler.cli.arguments import parser
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
 from reconciler.cli.output import tell
-from reconciler.cli.signals import Interrupted, forgiving, interruptible
+from reconciler.cli.signals import Interrupted, forgiving, interruptible, unwritten
 from reconciler.cli.telling import Teller
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.teller = Teller(arguments)
     try:
         code = _run(arguments)
+        lost = unwritten(sys.stdout)
+        if lost is not None:
+            code = _not_told(lost, arguments, code)
         arguments.teller.end(code)
     finally:
         _close_logging()
@@ -62,6 +65,18 @@ def run() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _not_told(lost: OSError, arguments: argparse.Namespace, code: int) -> int:
+    """Tell that standard output could not be written; the exit status that goes with it."""
+    from reconciler.core.values import Diagnostic
+    from reconciler.render.text import diagnostic
+
+    detail = f"{lost.strerror}. What it should say is incomplete."
+    print(diagnostic(Diagnostic("error", "Output that can't be written", detail)), file=sys.stderr)
+    # What was done is done: a pipeline must not take it for undone.
+    done = arguments.command in ("apply", "destroy") or code not in (Exit.DONE, Exit.CHANGES)
+    return code if done else Exit.FAILED
 
 
 def _interrupted(end: Interrupted, arguments: argparse.Namespace) -> int:

@@ -54,18 +54,26 @@ def interruptible() -> Iterator[None]:
 
 
 class _Forgiving(io.FileIO):
-    """Takes what it can't pass on, once nobody reads at the other end."""
+    """Takes what it can't pass on: nobody reads at the other end, or the disk is full.
+
+    `lost`: what kept it from being written; None if all was, or nobody wanted it.
+    """
+
+    lost: OSError | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write, or let it be."""
         try:
             return super().write(data)
         except BrokenPipeError:
-            return memoryview(data).nbytes
+            pass
+        except OSError as error:
+            self.lost = error
+        return memoryview(data).nbytes
 
 
 def forgiving(stream: TextIO | None) -> TextIO:
-    """The same stream, but `| head` does not break it: a run and its exit status go on as they would."""
+    """The same stream, but neither `| head` nor a full disk breaks it: a run goes on as it would."""
     if stream is None:  # it was closed before the program began
         return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - as long as the program
     raw = _Forgiving(stream.fileno(), "w", closefd=False)
@@ -75,3 +83,10 @@ def forgiving(stream: TextIO | None) -> TextIO:
         errors=stream.errors,
         line_buffering=stream is sys.stderr or stream.isatty(),
     )
+
+
+def unwritten(stream: TextIO) -> OSError | None:
+    """What kept text from being written to a stream that `forgiving` made; None if nothing did."""
+    stream.flush()
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw.lost if isinstance(raw, _Forgiving) else None

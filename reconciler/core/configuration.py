@@ -171,11 +171,15 @@ def _of_row(named: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An account that leaves the YAML: deleted if `destroy`, else forgotten."""
+    """An account that leaves the YAML: deleted if `destroy`, else forgotten.
+
+    `prevented`: its block, which is still there, forbids to delete it.
+    """
 
     key: Key
     destroy: bool
     source: Source
+    prevented: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -545,7 +545,7 @@ class _Decider:
             "removed: destroy: false" if removed else "it left the YAML and was deleted outside"
         )
         if removed is not None and removed.destroy and live is not None:
-            if record.prevent_destroy:
+            if record.prevent_destroy or removed.prevented:
                 detail = "has lifecycle.prevent_destroy; apply once with it lifted, while the account is declared."
                 self.refuse("prevent_destroy", f"{address(key)} {detail}", key)
                 return None

@@ -85,7 +85,7 @@ def settle(state: State, live: Live) -> State:
         if not accounts:
             entries.append(Entry("settle", intent.key))
         elif _clear(intent, accounts):
-            record = first_record(accounts[0], intent.parent_id)
+            record = first_record(accounts[0], intent)
             entries.append(Entry("record", intent.key, record))
     back = (owed for owed in _debts(state) if not any(_missing(owed, live)))
     entries += [Entry("repay", "", owed=owed) for owed in back]
@@ -169,16 +169,17 @@ def _clear(intent: Intent, accounts: Sequence[LiveAccount]) -> bool:
     return len(accounts) == 1 and fits(intent, accounts[0])
 
 
-def first_record(live: LiveAccount, parent: AccountId) -> AccountRecord:
-    """The record of an account that nothing was applied to yet: an imported one, or a lost create."""
+def first_record(live: LiveAccount, intent: Intent) -> AccountRecord:
+    """The record of an account that a create made, and nothing is known to have been applied to."""
     return AccountRecord(
         id=live.id,
-        parent_id=parent,
+        parent_id=intent.parent_id,
         reseller=live.reseller,
         applied={"settings": {}},
         observed={"settings": {}},
         etag=live.revision,
         updated_at="",
+        prevent_destroy=intent.prevent_destroy,
     )
 
 

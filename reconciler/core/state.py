@@ -75,7 +75,8 @@ class Intent:
     """A create that was begun and whose end is not known.
 
     `since`: the platform's own time before the create was sent, in Gregorian seconds; 0 if it
-    was not known. `body_digest`: a keyed digest of the body.
+    was not known. `body_digest`: a keyed digest of the body. `prevent_destroy`: what the account was
+    declared to forbid.
     """
 
     key: Key
@@ -85,6 +86,7 @@ class Intent:
     since: int
     body_digest: str
     run: str
+    prevent_destroy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,7 +404,7 @@ def record_from(document: JsonObject) -> AccountRecord:
 
 def intent_json(intent: Intent) -> JsonObject:
     """An intent as JSON."""
-    return {
+    document: JsonObject = {
         "key": intent.key,
         "parent_id": intent.parent_id,
         "name": intent.name,
@@ -411,6 +413,9 @@ def intent_json(intent: Intent) -> JsonObject:
         "body_digest": intent.body_digest,
         "run": intent.run,
     }
+    if intent.prevent_destroy:
+        document["prevent_destroy"] = True
+    return document
 
 
 def intent_from(document: JsonObject) -> Intent:
@@ -423,6 +428,7 @@ def intent_from(document: JsonObject) -> Intent:
         since=_integer(document["since"]),
         body_digest=_string(document["body_digest"]),
         run=_string(document["run"]),
+        prevent_destroy=document.get("prevent_destroy") is True,
     )
 
 

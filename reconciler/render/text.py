@@ -350,7 +350,8 @@ def _what_next(outcome: Outcome) -> Iterator[str]:
     if statuses & {"failed", "stale"}:
         yield "What went wrong is said above, with what to do about it."
     if not outcome.succeeded:
-        yield "State says what was done. Apply again: it goes on from here."
+        done = "State says what was done" if outcome.sent else "Nothing was sent"
+        yield f"{done}: a new plan and apply go on from here."
 
 
 def outcome_sums(plan: Plan, outcome: Outcome) -> str:

@@ -282,6 +282,18 @@ def test_lost_answers_while_fields_are_gone_are_sent_again(
 # --- creates ---
 
 
+def test_an_open_create_remembers_that_its_account_must_not_be_destroyed(
+    release: World, project: Project
+) -> None:
+    project.declare({"acme": {"lifecycle": {"prevent_destroy": True}}, "other": {}})
+    killed_at(release, project, 1, "after")
+    project.declare({"other": {}}, removed=[{"account": "acme", "destroy": True}])
+    refused = project.apply("--allow", "delete=1")
+    assert refused.code == 3
+    assert "prevent_destroy" in refused.out
+    assert "acme" in release.names()
+
+
 def test_an_open_create_is_shown_with_what_it_made(release: World, project: Project) -> None:
     project.declare({"acme": {}, "other": {}})
     killed_at(release, project, 1, "after")

@@ -138,6 +138,18 @@ def test_destroy_obeys_prevent_destroy_and_the_limit(world: World, project: Proj
     assert world.names() == ["globex"]
 
 
+def test_destroy_obeys_prevent_destroy_that_was_never_applied(
+    world: World, project: Project
+) -> None:
+    two_applied(project)
+    project.declare({"acme": {}, "globex": {"lifecycle": {"prevent_destroy": True}}})
+    world.log.clear()
+    refused = project.run("destroy", "--auto-approve", "--allow", "delete=2")
+    assert refused.code == 3
+    assert "accounts.globex has lifecycle.prevent_destroy" in refused.out
+    assert world.writes == []
+
+
 def test_a_new_key_for_the_same_account_is_proposed_as_a_move(
     world: World, project: Project
 ) -> None:

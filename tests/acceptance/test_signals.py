@@ -105,7 +105,7 @@ def test_once_what_is_in_flight_is_finished_and_the_rest_is_told(
     assert b"0 failed, 3 skipped" in out
     assert b"accounts.a4: create: skipped: the run was stopped before" in out
     assert f"Interrupted by {number.name}: nothing more was begun.".encode() in out
-    assert b"Apply again: it goes on from here." in out
+    assert b"a new plan and apply go on from here." in out
     assert b"accounts.a1: created" in err
     assert_nothing_is_held(project)
     state = project.state()
@@ -176,6 +176,30 @@ def test_an_apply_goes_on_when_nobody_reads(release: World, project: Project, go
     assert b"BrokenPipe" not in seen
     assert release.names() == sorted(many)
     assert project.plan().code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (("apply", "--auto-approve"), 0),
+        (("plan", "--detailed-exitcode"), 1),
+        (("drift", "--format", "json"), 1),
+        (("schema",), 1),
+    ],
+)
+def test_a_full_disk_behind_the_output_is_told(
+    release: World, project: Project, command: tuple[str, ...], status: int
+) -> None:
+    project.declare(five())
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "reconciler", *command, "-C", project.directory],
+            stdout=full, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert ended.returncode == status, ended.stderr
+    assert b"Output that can't be written: No space left on device." in ended.stderr
+    assert b"Traceback" not in ended.stderr
+    assert len(release.names()) == (5 if command[0] == "apply" else 0)
 
 
 def test_the_exit_status_is_the_same_when_nobody_reads(release: World, project: Project) -> None:
