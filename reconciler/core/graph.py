@@ -62,8 +62,8 @@ class Node:
 
     `parent_before` is None for one that is to be created, `parent_after` for one to be deleted.
     `body`: for a create, the document; for an update, the changed fields; `enable`: an update
-    that a create needs on top. `name`: the present one. `marks_before`, `marks_after`: what is
-    the account's alone, as it is and as it will be; of use where the two differ.
+    that a create needs on top. `name`: the present one. `gets`, `loses`: what is to be the
+    account's alone and is not yet, and what no more.
     """
 
     ident: Ident
@@ -75,8 +75,8 @@ class Node:
     reseller_after: bool
     create: JsonObject | None = None
     update: JsonObject | None = None
-    marks_before: frozenset[Mark] = frozenset()
-    marks_after: frozenset[Mark] = frozenset()
+    gets: frozenset[Mark] = frozenset()
+    loses: frozenset[Mark] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,10 +362,10 @@ class _Planner:
         """Who is to have what another account has waits for that one's update or delete."""
         holders: dict[Mark, list[Ident]] = defaultdict(list)
         for ident, node in self.nodes.items():
-            for mark in node.marks_before - node.marks_after:
+            for mark in node.loses:
                 holders[mark].append(ident)
         for taker, node in self.nodes.items() if holders else ():
-            for mark in sorted(node.marks_after - node.marks_before):
+            for mark in sorted(node.gets):
                 held = holders.get(mark, [])
                 if mark[0] == "name" and len(held) > 1:
                     continue  # the platform lets names be equal

@@ -21,14 +21,7 @@ from reconciler.core.limits import UNLIMITED, limits_from, limits_json
 from reconciler.core.reach import Tree, impacts, reached
 from reconciler.core.recovery import recover
 from reconciler.core.safety import Proposal, Refusal, Scope, Terms, check
-from reconciler.core.uniqueness import (
-    kept,
-    marks_after,
-    marks_before,
-    place_of,
-    swaps,
-    taken_places,
-)
+from reconciler.core.uniqueness import kept, marks, place_of, swaps, taken_places
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
@@ -180,7 +173,7 @@ def compute(
     tree = Tree(_nodes(decider, changes) if changes else {})
     ordered = order(tree.nodes, welcome_email=configuration.settings.welcome_email)
     operations = _operations(ordered.operations, changes)
-    decider.refusals += kept(changes, live, decider.keys, decider.told())
+    decider.refusals += kept(tree.nodes, live, decider.keys, decider.told())
     decider.refusals += swaps(ordered.rings, tree.nodes)
     changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
     new = tuple(impacts(map(decider.without_owed, changes), operations, tree))
@@ -666,11 +659,8 @@ def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
         if Action.FORGET in change.actions:
             continue
         ident = _ident(decider, change)
-        nodes[ident] = replace(
-            _node(decider, ident, change),
-            marks_before=marks_before(change),
-            marks_after=marks_after(change),
-        )
+        gets, loses = marks(change)
+        nodes[ident] = replace(_node(decider, ident, change), gets=gets, loses=loses)
     return nodes
 
 

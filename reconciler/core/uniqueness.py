@@ -27,58 +27,49 @@ if TYPE_CHECKING:
 _DRAWN: Final = 10
 """Takings of a ring that are told."""
 
-
-def marks_before(change: Change) -> frozenset[Mark]:
-    """What is the account's alone as it is; nothing if it does not exist."""
-    return frozenset() if change.live is None else _marks(change.live.document)
-
-
-def marks_after(change: Change) -> frozenset[Mark]:
-    """What will be the account's alone; nothing if it is to be deleted."""
-    if Action.DELETE in change.actions:
-        return frozenset()
-    if change.live is None:
-        return frozenset() if change.declared is None else _marks(change.declared.settings)
-    changed = {f.path[1]: f.after for f in change.fields if f.path in _PATHS}
-    return _marks({**change.live.document, **changed}) if changed else marks_before(change)
-
-
 _PATHS: Final = (("settings", "name"), ("settings", "realm"))
+
+
+def marks(change: Change) -> tuple[frozenset[Mark], frozenset[Mark]]:
+    """What becomes the account's alone by the change, and what is no more."""
+    renamed = {f.path[1]: f.after for f in change.fields if f.path in _PATHS}
+    before: frozenset[Mark] = frozenset()
+    after: frozenset[Mark] = frozenset()
+    if change.live is not None and (renamed or Action.DELETE in change.actions):
+        before = _marks(change.live.document)
+    if Action.CREATE in change.actions:
+        after = _marks(renamed)
+    elif change.live is not None and renamed:
+        after = _marks({**change.live.document, **renamed})
+    return after - before, before - after
 
 
 def _marks(document: Mapping[str, object]) -> frozenset[Mark]:
     name, realm = document.get("name"), document.get("realm")
-    marks: list[Mark] = [("name", normal_name(name))] if isinstance(name, str) else []
+    found: list[Mark] = [("name", normal_name(name))] if isinstance(name, str) else []
     if isinstance(realm, str):
-        marks.append(("realm", normal_realm(realm)))
-    return frozenset(marks)
+        found.append(("realm", normal_realm(realm)))
+    return frozenset(found)
 
 
 def kept(
-    changes: Sequence[Change], live: Live, keys: Mapping[Ident, Key], told: Container[AccountId]
+    nodes: Mapping[Ident, Node], live: Live, keys: Mapping[Ident, Key], told: Container[AccountId]
 ) -> Iterator[Refusal]:
     """Refusals of changes by which an account would get a realm that another one keeps.
 
     `keys`: of the managed accounts. `told`: accounts that something is refused of already; whether
     they keep their realms depends on what people make of that.
     """
-    takers = {
-        mark: change
-        for change in changes
-        for mark in marks_after(change) - marks_before(change)
-        if mark[0] == "realm"
-    }
-    staying = {change.id: marks_after(change) for change in changes} if takers else {}
+    takers = {mark: n for n in nodes.values() for mark in n.gets if mark[0] == "realm"}
     for current in sorted(live.rows.keys() | live.accounts.keys()) if takers else ():
         mark: Mark = ("realm", normal_realm(_realm(live, current)))
-        if mark in takers and current not in told and mark in staying.get(current, (mark,)):
-            key = keys.get(current)
-            who = (
-                f"{address(key)} ({current})"
-                if key
-                else f"the account {current} ({_name(live, current)})"
-            )
-            yield _kept(takers[mark], who)
+        holder = nodes.get(current)
+        if mark not in takers or current in told or (holder and mark in holder.loses):
+            continue
+        who = f"the account {current} ({_name(live, current)})"
+        if current in keys:
+            who = f"{address(keys[current])} ({current})"
+        yield _kept(takers[mark], mark, who)
 
 
 def _realm(live: Live, current: AccountId) -> str:
@@ -95,13 +86,12 @@ def _name(live: Live, current: AccountId) -> str:
     return live.accounts[current].name if current in live.accounts else live.rows[current].name
 
 
-def _kept(taker: Change, holder: str) -> Refusal:
-    verb = "be created with" if taker.live is None else "get"
-    realm = taker.declared.settings.get("realm") if taker.declared else ""
+def _kept(taker: Node, mark: Mark, holder: str) -> Refusal:
+    verb = "be created with" if taker.parent_before is None else "get"
     detail = (
-        f"{taker.address} would {verb} the realm {realm}, but {holder} has it and keeps it. Only one"
-        " account may have a realm at a time. Declare another one; or have that one freed, before or in"
-        " the same run: by another realm there, or by a delete."
+        f"{address(taker.key)} would {verb} the realm {mark[1]}, but {holder} has it and keeps it. Only"
+        " one account may have a realm at a time. Declare another one; or have that one freed, before"
+        " or in the same run: by another realm there, or by a delete."
     )
     return Refusal("exists", detail, taker.key)
 

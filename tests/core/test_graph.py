@@ -119,8 +119,8 @@ def cases(draw: st.DrawFn) -> Case:
             reseller_after=name in ranks,
             create=None if name in existing else body,
             update=body if updated else {"org": "x"} if name not in existing else None,
-            marks_before=as_marks(have.get(name, {})),
-            marks_after=as_marks(get.get(name, {})),
+            gets=as_marks(get.get(name, {})) - as_marks(have.get(name, {})),
+            loses=as_marks(have.get(name, {})) - as_marks(get.get(name, {})),
         )
     before, after = Platform(parents, resellers, have), Platform(wanted, ranks, get)
     return Case({name: node for name, node in nodes.items() if is_there(node)}, before, after)
@@ -217,8 +217,8 @@ def an_account(
     create, update = (None, body) if before else (body or {}, None)
     return Node(
         *(ident, ident, ident, before, after, False, False, create, update),
-        marks_before=frozenset({had} if had and before else ()),
-        marks_after=frozenset({gets} if gets and after else ()),
+        gets=frozenset({new} if new else ()),
+        loses=frozenset({had} if had and not (after and gets == had) else ()),
     )
 
 
