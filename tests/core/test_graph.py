@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.graph import (
@@ -208,17 +208,50 @@ def test_only_what_goes_round_in_a_ring_has_no_order(places: list[int], staying:
     assert len(rings) == len(expected)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.permutations(range(8)), st.integers(0, 6), st.integers(5, 8), st.integers(1, 8))
+def test_what_is_not_freed_is_not_taken(
+    places: list[int], existing: int, staying: int, failing: int
+) -> None:
+    """Accounts from `existing` on are new, those that stay are the first; one operation fails."""
+    nodes = {
+        f"a{n}": an_account(
+            f"a{n}",
+            ROOT if n < existing else None,
+            ROOT if n < staying else None,
+            ("realm", f"r{n}"),
+            ("realm", f"r{place}"),
+        )
+        for n, place in enumerate(places)
+        if n < max(existing, staying)
+    }
+    ordered = order(nodes, welcome_email=False)
+    assume(not ordered.rings)
+    there = [f"a{n}" for n in range(existing)]
+    platform = Platform(
+        dict.fromkeys(there, ROOT), marks={name: {"realm": f"r{name[1:]}"} for name in there}
+    )
+    walk = Walk(ordered.operations)
+    while (operation := walk.ready()) is not None:
+        if operation.n == failing:
+            walk.failed(operation.n)
+        else:
+            platform.perform(operation)
+            walk.done(operation.n)
+
+
 def an_account(
     ident: str, before: str | None, after: str | None, had: Mark | None, gets: Mark | None
 ) -> Node:
     """An account that stands below `before` and has a realm or a name, and what is to become of both."""
-    new: Mark | None = gets if after and gets != had else None
+    had, gets = had if before else None, gets if after else None
+    new = gets if gets != had else None
     body: JsonObject | None = {new[0]: new[1]} if new else None
     create, update = (None, body) if before else (body or {}, None)
     return Node(
         *(ident, ident, ident, before, after, False, False, create, update),
         gets=frozenset({new} if new else ()),
-        loses=frozenset({had} if had and not (after and gets == had) else ()),
+        loses=frozenset({had} if had and gets != had else ()),
     )
 
 
