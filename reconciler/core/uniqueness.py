@@ -4,7 +4,7 @@ Compared in the platform's normal forms. That two accounts get the same is refus
 operator may allow equal names. Who frees what comes first in either case (`graph`); where each waits
 for the other, people must say which is to have another one for the time being.
 
-Source: docs/platform.md 5.4; docs/behaviours.md, "Realms and names".
+Source: docs/platform.md 5.4; docs/behaviours.md, "Order" and "Safety".
 """
 
 from __future__ import annotations
