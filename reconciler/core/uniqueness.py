@@ -55,21 +55,26 @@ def _marks(document: Mapping[str, object]) -> frozenset[Mark]:
 def kept(
     nodes: Mapping[Ident, Node], live: Live, keys: Mapping[Ident, Key], told: Container[AccountId]
 ) -> Iterator[Refusal]:
-    """Refusals of changes by which an account would get a realm that another one keeps.
+    """Refusals of changes by which an account would get a realm that another one keeps, or gets.
 
     `keys`: of the managed accounts. `told`: accounts that something is refused of already; whether
     they keep their realms depends on what people make of that.
     """
-    takers = {mark: n for n in nodes.values() for mark in n.gets if mark[0] == "realm"}
+    takers: dict[Mark, Node] = {}
+    for node in sorted((n for n in nodes.values() if n.gets), key=lambda n: n.key):
+        for mark in node.gets:
+            first = takers.setdefault(mark, node) if mark[0] == "realm" else node
+            if first is not node:
+                yield _taken(node, mark, f"{address(first.key)} is to have it")
     for current in sorted(live.rows.keys() | live.accounts.keys()) if takers else ():
-        mark: Mark = ("realm", normal_realm(_realm(live, current)))
+        mark = ("realm", normal_realm(_realm(live, current)))
         holder = nodes.get(current)
         if mark not in takers or current in told or (holder and mark in holder.loses):
             continue
         who = f"the account {current} ({_name(live, current)})"
         if current in keys:
             who = f"{address(keys[current])} ({current})"
-        yield _kept(takers[mark], mark, who)
+        yield _taken(takers[mark], mark, f"{who} has it and keeps it")
 
 
 def _realm(live: Live, current: AccountId) -> str:
@@ -86,12 +91,12 @@ def _name(live: Live, current: AccountId) -> str:
     return live.accounts[current].name if current in live.accounts else live.rows[current].name
 
 
-def _kept(taker: Node, mark: Mark, holder: str) -> Refusal:
+def _taken(taker: Node, mark: Mark, why: str) -> Refusal:
     verb = "be created with" if taker.parent_before is None else "get"
     detail = (
-        f"{address(taker.key)} would {verb} the realm {mark[1]}, but {holder} has it and keeps it. Only"
-        " one account may have a realm at a time. Declare another one; or have that one freed, before"
-        " or in the same run: by another realm there, or by a delete."
+        f"{address(taker.key)} would {verb} the realm {mark[1]}, but {why}. Only one account may have a"
+        " realm at a time. Declare another one; or have that one freed, before or in the same run: by"
+        " another realm there, or by a delete."
     )
     return Refusal("exists", detail, taker.key)
 

@@ -127,6 +127,15 @@ def test_what_is_not_a_target_keeps_its_realm(world: World, project: Project) ->
     assert_applied(project)
 
 
+def test_two_accounts_that_exist_do_not_both_get_one_realm(world: World, project: Project) -> None:
+    """What has an `id:` may be declared with one realm, since the platform may have let it be so."""
+    shared: dict[str, JsonObject] = {
+        name: {"id": world.create(name), "realm": realm("new")} for name in "ab"
+    }
+    project.declare(shared)
+    assert_refused(project, world, "exists: accounts.b would get", "accounts.a is to have it")
+
+
 def test_what_left_the_yaml_is_told_once(world: World, project: Project) -> None:
     """Where its key changed, the way on is `moved`, not another realm."""
     project.declare({"c": {}})
