@@ -1259,6 +1259,9 @@ def _as_set(flags: list[JsonValue]) -> list[JsonValue]:
     return [*sorted(set(texts))] if len(texts) == len(flags) else flags
 
 
+_VANISHING: Final = re.compile("[^A-Za-z0-9]+")
+
+
 def normal_realm(realm: str) -> str:
     """Return the form in which realms are unique: no blanks, lower case.
 
@@ -1273,4 +1276,4 @@ def normal_name(name: str) -> str:
     Other letters vanish, so different names can have the same form, the empty one included.
     Source: docs/platform.md 5.4.
     """
-    return "".join(char for char in name if char.isascii() and char.isalnum()).lower()
+    return _VANISHING.sub("", name).lower()

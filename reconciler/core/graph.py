@@ -13,6 +13,9 @@ An operation is one API call and what it waits for. The rules, in the words of t
 - Deletes go from the leaves up.
 - Promoting and demoting writes all accounts below: updates of those wait for it, but don't fail
   with it.
+- A realm, and as a rule a name, belongs to one account at a time (5.4): who is to have it waits for
+  the one that has it to let go, and fails with it. Where each waits for the other, there is no
+  order: a `Ring`.
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from reconciler.core.diff import Side
     from reconciler.core.values import FieldPath, JsonObject, Key
@@ -46,6 +49,12 @@ class Action(StrEnum):
 Ident = str
 """An account in the graph: its id, or `{accounts.KEY.id}` while it has none."""
 
+Mark = tuple[Literal["realm", "name"], str]
+"""What one account at a time may have, in the form in which the platform compares it."""
+
+_Name = tuple[Ident, str]
+"""A draft: its account and action."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -53,7 +62,8 @@ class Node:
 
     `parent_before` is None for one that is to be created, `parent_after` for one to be deleted.
     `body`: for a create, the document; for an update, the changed fields; `enable`: an update
-    that a create needs on top. `name`: the present one.
+    that a create needs on top. `name`: the present one. `gets`, `loses`: what is to be the
+    account's alone and is not yet, and what no more.
     """
 
     ident: Ident
@@ -65,6 +75,29 @@ class Node:
     reseller_after: bool
     create: JsonObject | None = None
     update: JsonObject | None = None
+    gets: frozenset[Mark] = frozenset()
+    loses: frozenset[Mark] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """An account is to have what another one has and lets go of."""
+
+    taker: Ident
+    holder: Ident
+    mark: Mark
+
+
+Ring = tuple[Taking, ...]
+"""Takings that all wait for each other, so that none of them can come first; in order of key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Operations in an accepted order, but for the `rings`, in which there is none."""
+
+    operations: tuple[Operation, ...]
+    rings: tuple[Ring, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +128,7 @@ class _Draft:
     node: Node
     action: Action
     temporary: bool = False
-    after: set[tuple[Ident, str]] = field(default_factory=set)
+    after: set[_Name] = field(default_factory=set)
 
 
 _RANK = {
@@ -108,16 +141,18 @@ _RANK = {
 }
 
 
-def order(nodes: Mapping[Ident, Node], *, welcome_email: bool) -> tuple[Operation, ...]:
+def order(nodes: Mapping[Ident, Node], *, welcome_email: bool) -> Order:
     """The operations for `nodes`, which are all accounts below the root that are known of.
 
     Accounts that nothing happens to are among them, since their place and rank matter.
-    Numbered in an order in which they could be done one after the other.
+    Numbered in an order in which they could be done one after the other. Where there is none, they
+    are numbered as if no account had to let go of anything first: to be shown, not to be sent.
     """
     planner = _Planner(nodes)
     planner.draft()
     planner.link()
-    return _numbered(planner.drafts, welcome_email=welcome_email)
+    rings = planner.untie()
+    return Order(_numbered(planner.drafts, welcome_email=welcome_email), rings)
 
 
 def temporary_demotions(nodes: Mapping[Ident, Node]) -> frozenset[Ident]:
@@ -130,7 +165,8 @@ class _Planner:
 
     def __init__(self, nodes: Mapping[Ident, Node]) -> None:
         self.nodes = nodes
-        self.drafts: dict[tuple[Ident, str], _Draft] = {}
+        self.drafts: dict[_Name, _Draft] = {}
+        self.takings: list[tuple[_Name, _Name, Taking]] = []
         self.promoted = {i for i, n in nodes.items() if n.reseller_after and not n.reseller_before}
         self.demoted = {
             i
@@ -236,6 +272,7 @@ class _Planner:
         self._link_promotions()
         self._link_updates()
         self._link_deletes()
+        self._link_takings()
 
     def _wait(self, draft: _Draft, ident: Ident, actions: Iterable[str]) -> None:
         draft.after |= {(ident, a) for a in actions if (ident, a) in self.drafts}
@@ -321,23 +358,91 @@ class _Planner:
             if parent is not None and (parent, Action.DELETE) in self.drafts:
                 self._wait(self.drafts[parent, Action.DELETE], ident, (Action.MOVE, Action.DELETE))
 
+    def _link_takings(self) -> None:
+        """Who is to have what another account has waits for that one's update or delete."""
+        holders: dict[Mark, list[Ident]] = defaultdict(list)
+        for ident, node in self.nodes.items():
+            for mark in node.loses:
+                holders[mark].append(ident)
+        for taker, node in self.nodes.items() if holders else ():
+            for mark in sorted(node.gets):
+                held = holders.get(mark, [])
+                if mark[0] == "name" and len(held) > 1:
+                    continue  # the platform lets names be equal
+                for holder in held:
+                    self._link_taking(Taking(taker, holder, mark))
 
-def _numbered(
-    drafts: Mapping[tuple[Ident, str], _Draft], *, welcome_email: bool
-) -> tuple[Operation, ...]:
+    def _link_taking(self, taking: Taking) -> None:
+        new = self.nodes[taking.taker].parent_before is None
+        going = self.nodes[taking.holder].parent_after is None
+        takes = (taking.taker, str(Action.CREATE if new else Action.UPDATE))
+        frees = (taking.holder, str(Action.DELETE if going else Action.UPDATE))
+        self.drafts[takes].after.add(frees)
+        self.takings.append((takes, frees, taking))
+
+    def untie(self) -> tuple[Ring, ...]:
+        """The rings, whose drafts don't wait for what is let go of any more."""
+        if not self.takings:
+            return ()
+        number = _circles({name: draft.after for name, draft in self.drafts.items()})
+        rings: dict[int, list[Taking]] = defaultdict(list)
+        for takes, frees, taking in self.takings:
+            if number[takes] == number[frees]:
+                self.drafts[takes].after.discard(frees)
+                rings[number[takes]].append(taking)
+        found = (tuple(sorted(ring, key=self._keys)) for ring in rings.values())
+        return tuple(sorted(found, key=lambda ring: self._keys(ring[0])))
+
+    def _keys(self, taking: Taking) -> tuple[Key, Key, Mark]:
+        return self.nodes[taking.taker].key, self.nodes[taking.holder].key, taking.mark
+
+
+def _circles(waits: Mapping[_Name, Collection[_Name]]) -> dict[_Name, int]:
+    """A number for each, the same for those that wait for each other, over whatever steps.
+
+    Tarjan's strongly connected components (1972); without recursion, since a chain of accounts that
+    each take the next one's realm may be as long as there are accounts.
+    """
+    place: dict[_Name, int] = {}
+    lowest: dict[_Name, int] = {}
+    number: dict[_Name, int] = {}
+    found: list[_Name] = []
+    for start in waits:
+        work = [] if start in place else [(start, iter(waits[start]))]
+        while work:
+            name, rest = work[-1]
+            if name not in place:
+                place[name] = lowest[name] = len(place)
+                found.append(name)
+            for before in rest:
+                if before not in place:
+                    work.append((before, iter(waits[before])))
+                    break
+                if before not in number:
+                    lowest[name] = min(lowest[name], place[before])
+            else:
+                work.pop()
+                if work:
+                    lowest[work[-1][0]] = min(lowest[work[-1][0]], lowest[name])
+                while lowest[name] == place[name] and name not in number:
+                    number[found.pop()] = place[name]
+    return number
+
+
+def _numbered(drafts: Mapping[_Name, _Draft], *, welcome_email: bool) -> tuple[Operation, ...]:
     """Number the drafts in an order that respects `after`; the same for the same drafts."""
     waiting = {name: len(draft.after) for name, draft in drafts.items()}
-    followers: dict[tuple[Ident, str], list[tuple[Ident, str]]] = defaultdict(list)
+    followers: dict[_Name, list[_Name]] = defaultdict(list)
     for name, draft in drafts.items():
         for before in draft.after:
             followers[before].append(name)
 
-    def rank(name: tuple[Ident, str]) -> tuple[str, str, tuple[Ident, str]]:
+    def rank(name: _Name) -> tuple[str, str, _Name]:
         return (drafts[name].node.key, _RANK[drafts[name].action], name)
 
     ready = [rank(name) for name, count in waiting.items() if not count]
     heapify(ready)
-    numbers: dict[tuple[Ident, str], int] = {}
+    numbers: dict[_Name, int] = {}
     while ready:
         name = heappop(ready)[2]
         numbers[name] = len(numbers) + 1
@@ -407,16 +512,15 @@ class Walk:
 
     def failed(self, n: int) -> list[Operation]:
         """The operation failed. Returns those that now never can begin."""
-        lost: list[Operation] = []
-        for follower in self._followers[n]:
-            if follower in self._blocked:
-                continue
-            if _needs(self.operations[follower], self.operations[n]):
-                self._blocked[follower] = n
-                lost.append(self.operations[follower])
-                lost += self.failed(follower)
-        self._release(n)
-        return lost
+        lost = [self.operations[n]]
+        for before in lost:  # it grows; a chain may be too long for recursion
+            for follower in self._followers[before.n]:
+                operation = self.operations[follower]
+                if follower not in self._blocked and _needs(operation, before):
+                    self._blocked[follower] = before.n
+                    lost.append(operation)
+            self._release(before.n)
+        return lost[1:]
 
     def why_blocked(self, n: int) -> Operation | None:
         """The operation whose failure keeps this one from beginning."""
@@ -432,9 +536,10 @@ class Walk:
 def _needs(operation: Operation, before: Operation) -> bool:
     """Whether `operation` is pointless or wrong if `before` failed.
 
-    An update waits for other accounts only so as not to meet their cascades. A reseller that was
-    demoted for the time being, or perhaps was, gets its rank back whatever became of all else.
+    An update waits for the ranks of other accounts only so as not to meet their cascades. A reseller
+    that was demoted for the time being, or perhaps was, gets its rank back whatever became of all else.
     """
     if operation.action is Action.PROMOTE and operation.temporary:
         return False
-    return operation.key == before.key or operation.action is not Action.UPDATE
+    cascade = before.action in (Action.PROMOTE, Action.DEMOTE)
+    return operation.key == before.key or operation.action is not Action.UPDATE or not cascade

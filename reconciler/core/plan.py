@@ -21,6 +21,7 @@ from reconciler.core.limits import UNLIMITED, limits_from, limits_json
 from reconciler.core.reach import Tree, impacts, reached
 from reconciler.core.recovery import recover
 from reconciler.core.safety import Proposal, Refusal, Scope, Terms, check
+from reconciler.core.uniqueness import kept, marks, place_of, swaps, taken_places
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
@@ -40,7 +41,7 @@ from reconciler.core.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
     from reconciler.core.configuration import Configuration, Declared
@@ -170,7 +171,10 @@ def compute(
     if not targets:
         changes = sorted([*changes, *decider.given_back()], key=lambda change: change.key)
     tree = Tree(_nodes(decider, changes) if changes else {})
-    operations = _operations(decider, changes, tree)
+    ordered = order(tree.nodes, welcome_email=configuration.settings.welcome_email)
+    operations = _operations(ordered.operations, changes)
+    decider.refusals += kept(tree.nodes, live, decider.keys, decider.told())
+    decider.refusals += swaps(ordered.rings, tree.nodes)
     changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
     new = tuple(impacts(map(decider.without_owed, changes), operations, tree))
     proposal = Proposal(changes, operations, decider.records, live, tree, new)
@@ -323,6 +327,11 @@ class _Decider:
     def refuse(self, rule: str, detail: str, key: Key | None = None) -> None:
         """Note that the plan must not be applied."""
         self.refusals.append(Refusal(rule, detail, key))
+
+    def told(self) -> frozenset[AccountId]:
+        """The accounts in state of which something is refused."""
+        found = (self.records.get(refusal.key or "") for refusal in self.refusals)
+        return frozenset(record.id for record in found if record is not None)
 
     def decide(self, key: Key) -> Change | None:
         """What happens to one address; None if nothing at all does."""
@@ -484,13 +493,7 @@ class _Decider:
     def _creation(self, declared: Declared, record: AccountRecord | None = None) -> Change | None:
         stranger = self._stranger(declared)
         if stranger is not None:
-            what = "realm" if isinstance(declared.settings.get("realm"), str) else "name and parent"
-            detail = (
-                f"{address(declared.key)} would be created, but the account {stranger.id}"
-                f" ({stranger.name}) has its {what}. If it is the same, say so: `id: {stranger.id}`"
-                f" in the YAML, or `reconciler import {declared.key} {stranger.id}`."
-            )
-            self.refuse("exists", detail, declared.key)
+            self.refuse("exists", self._exists(declared, stranger), declared.key)
             return None
         actions = [Action.CREATE]
         if declared.block.get("reseller") is True:
@@ -524,12 +527,33 @@ class _Decider:
                 declared.source,
             )
 
+    def _exists(self, declared: Declared, stranger: Row) -> str:
+        """What of an account that is there speaks against a create, and the ways on."""
+        new, old = declared.key, self.keys.get(stranger.id)
+        what = "realm" if isinstance(declared.settings.get("realm"), str) else "name and parent"
+        if old is None:
+            return (
+                f"{address(new)} would be created, but the account {stranger.id} ({stranger.name}) has"
+                f" its {what}. If it is the same, say so: `id: {stranger.id}` in the YAML, or"
+                f" `reconciler import {new} {stranger.id}`."
+            )
+        return (
+            f"{address(new)} would be created, but {address(old)} ({stranger.id}) has its {what}, and is"
+            " forgotten, not deleted. If it is the same, say so in place of `removed:`:"
+            f" `moved: [{{from: {old}, to: {new}}}]`. Else declare another {what}, or delete that"
+            " one: `destroy: true`."
+        )
+
     def _stranger(self, declared: Declared) -> Row | None:
-        """An account that nobody manages and that could be the declared one."""
+        """An account that nobody will manage and that could be the declared one."""
         if self._strangers is None:
-            managed = {r.id for r in self.records.values()} | {
-                d.id for d in self.configuration.accounts.values() if d.id
+            removed = self.configuration.removed
+            managed = {
+                record.id
+                for key, record in self.records.items()
+                if key not in removed or removed[key].destroy
             }
+            managed |= {d.id for d in self.configuration.accounts.values() if d.id}
             self._strangers = taken_places(self.live, managed)
         return self._strangers.get(place_of(declared.settings, self.parent(declared)))
 
@@ -575,24 +599,6 @@ class _Decider:
         )
 
 
-def taken_places(live: Live, managed: Container[AccountId]) -> dict[str, Row]:
-    """The accounts that nobody manages, by what no other account may have: realm, name and parent."""
-    taken: dict[str, Row] = {}
-    for row in live.rows.values():
-        if row.id not in managed:
-            taken[f"realm {account.normal_realm(row.realm)}"] = row
-            taken[f"name {row.parent_id} {row.name}"] = row
-    return taken
-
-
-def place_of(settings: JsonObject, parent: Ident) -> str:
-    """By what an account of `taken_places` would be the same as this one."""
-    realm = settings.get("realm")
-    if isinstance(realm, str):
-        return f"realm {account.normal_realm(realm)}"
-    return f"name {parent} {settings.get('name')}"
-
-
 def _let_go(declared: Declared, record: AccountRecord) -> list[Diagnostic]:
     """Warnings for fields that left the YAML and can't be absent on the platform."""
     applied = value_at(record.applied, ("settings",))
@@ -632,9 +638,8 @@ def _ident(decider: _Decider, change: Change) -> Ident:
     return change.id or decider.idents[change.key]
 
 
-def _operations(decider: _Decider, changes: Sequence[Change], tree: Tree) -> tuple[Operation, ...]:
-    welcome_email = decider.configuration.settings.welcome_email
-    ordered = order(tree.nodes, welcome_email=welcome_email)
+def _operations(ordered: Iterable[Operation], changes: Iterable[Change]) -> tuple[Operation, ...]:
+    """The operations, each with what it takes for granted."""
     by_key = {change.key: change for change in changes}
     return tuple(replace(o, rests_on=_rests_on(by_key.get(o.key), o.action)) for o in ordered)
 
@@ -668,7 +673,8 @@ def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
         if Action.FORGET in change.actions:
             continue
         ident = _ident(decider, change)
-        nodes[ident] = _node(decider, ident, change)
+        gets, loses = marks(change)
+        nodes[ident] = replace(_node(decider, ident, change), gets=gets, loses=loses)
     return nodes
 
 

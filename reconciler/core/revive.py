@@ -18,9 +18,9 @@ from reconciler.core.configuration import Declared, Lifecycle
 from reconciler.core.graph import Action
 from reconciler.core.limits import limits_from
 from reconciler.core.masking import as_mask, masks
-from reconciler.core.plan import place_of, taken_places
 from reconciler.core.saved import Unfit, restored
 from reconciler.core.state import fingerprint
+from reconciler.core.uniqueness import place_of, taken_places
 from reconciler.core.values import (
     ABSENT,
     AccountId,
