@@ -355,7 +355,7 @@ class _Decider:
     def _present(
         self, declared: Declared, record: AccountRecord, live: LiveAccount
     ) -> Change | None:
-        self.warnings += self._twins(declared)
+        self.warnings += self._twins(declared, live)
         parent = self.parent(declared)
         renamed = self.moved_from.get(declared.key)
         recorded = (
@@ -514,10 +514,13 @@ class _Decider:
             moved_from=self.moved_from.get(declared.key),
         )
 
-    def _twins(self, declared: Declared) -> Iterator[Diagnostic]:
+    def _twins(self, declared: Declared, live: LiveAccount) -> Iterator[Diagnostic]:
         """A warning if the realm belongs to another account, too: creates at the same moment can do that."""
-        twin = self._stranger(declared) if "realm" in declared.settings else None
-        if twin is not None:
+        realm = live.document.get("realm")
+        twin = self._stranger(declared) if declared.settings.get("realm") == realm else None
+        if twin is not None and account.normal_realm(twin.realm) == account.normal_realm(
+            str(realm)
+        ):
             yield Diagnostic(
                 "warning",
                 "A realm of two accounts",
