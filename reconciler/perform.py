@@ -17,7 +17,7 @@ import orjson
 
 from reconciler.api.client import performing
 from reconciler.api.errors import ApiError, Refused, Unclear
-from reconciler.api.refresh import parent_of
+from reconciler.api.refresh import descendants, parent_of
 from reconciler.api.search import Doubtful
 from reconciler.backends.backend import Unwritable
 from reconciler.core import diff
@@ -191,6 +191,9 @@ class Performer:
     async def _rank(self, operation: Operation) -> None:
         wanted = operation.action is Action.PROMOTE
         live = await self.writes.fresh(operation)
+        owed = self.writes.owed.get(live.id)
+        if operation.temporary and not live.reseller and not (owed and owed.reseller):
+            raise Stale("it was demoted since the plan was made, by others. Plan again.")
         if live.reseller != wanted:
             if operation.temporary and not wanted:
                 await self.writes.owe(operation, reseller=True)
@@ -261,7 +264,9 @@ class Performer:
     async def _delete(self, operation: Operation) -> None:
         current = self.writes.id(operation)
         live = await self.writes.read(operation.key, current)
-        if live is not None:
+        if live is None:
+            await self._check_gone(current)
+        else:
             _check_unchanged(operation, live)
             live = await self.writes.settle(operation, lambda read: read is None)
         attempt = 0
@@ -275,6 +280,14 @@ class Performer:
             live = await self.writes.read(operation.key, current)
         self.writes.repay(current, reseller=True, settings=True)
         await self.writes.recorder.durable(Entry("forget", operation.key))
+
+    async def _check_gone(self, current: AccountId) -> None:
+        """Raises: ApiError, Stale if the list has an account that does not exist by its own GET."""
+        rows = await descendants(self.writes.client, self.writes.plan.root)
+        if current in rows:
+            raise Stale(
+                "it does not exist by its own GET, yet the list of accounts has it. Plan again."
+            )
 
 
 def _below(parent: AccountId | None) -> str:

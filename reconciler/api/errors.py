@@ -241,18 +241,19 @@ def _message(envelope: JsonObject, symbol: str, *, free: bool) -> str:
     data = envelope.get("data")
     inner = data.get("message") if isinstance(data, dict) else None
     said = next((text for text in (inner, envelope.get("message")) if isinstance(text, str)), "")
-    rules = "; ".join(_rules(data))[: 4 * _EXCERPT]
+    rules = "; ".join(_rules(data, free=free))[: 4 * _EXCERPT]
     parts = [symbol or "refused"]
     if said and said != symbol and (free or symbol in _FIXED):
         parts.append(said[:_EXCERPT])
     return ": ".join(parts) + (f" ({rules})" if rules else "")
 
 
-def _rules(data: JsonValue) -> Iterator[str]:
-    """Of a validation error, each field with the rules that it breaks."""
+def _rules(data: JsonValue, *, free: bool) -> Iterator[str]:
+    """Of a validation error, each field with the rules that it breaks; text of theirs only if `free`."""
+    told: tuple[type, ...] = (str, int, float, list) if free else (int, float)
     for name, rule, details in _broken(data):
         target = details.get("target") if isinstance(details, dict) else None
-        allowed = f" {target}"[:_EXCERPT] if isinstance(target, str | int | float | list) else ""
+        allowed = f" {target}"[:_EXCERPT] if isinstance(target, told) else ""
         yield f"{name}: {rule}{allowed}"
 
 

@@ -659,7 +659,9 @@ def _rests_on(change: Change | None, action: Action) -> Mapping[FieldPath, Side]
         case Action.MOVE:
             return {PARENT: change.live.parent_id}
         case Action.DELETE:
-            return {path: value_at(change.live.block, path) for path in _IDENTITY}
+            # A reseller may be demoted before it is deleted; nothing makes one of another account.
+            told = _IDENTITY if change.live.reseller else (*_IDENTITY, RESELLER)
+            return {path: value_at(change.live.block, path) for path in told}
         case _:  # a rank that is right already is not sent again
             return {}
 

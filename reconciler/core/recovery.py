@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from reconciler.core.state import Intent, Owed, State
     from reconciler.core.values import AccountId, Key
 
-SLACK: Final = 60
+SLACK: Final = 300
 """Seconds by which the clocks of two of the platform's nodes may differ."""
 
 

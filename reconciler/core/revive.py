@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from reconciler.core.configuration import Configuration
-    from reconciler.core.graph import Operation
+    from reconciler.core.graph import Ident, Operation
     from reconciler.core.live import Live
     from reconciler.core.plan import Change, Plan
     from reconciler.core.saved import SavedAccount, SavedChange, SavedPlan
@@ -139,6 +139,8 @@ def revived(
     now = _Now(saved, state, live, digester, secrets)
     plan = restored(saved, state, now.before, now.after)
     of = {change.key: change for change in _all(saved)}
+    for operation in plan.operations:
+        now.place(operation)
     return replace(
         plan,
         changes=tuple(now.change(of[change.key], change) for change in plan.changes),
@@ -193,6 +195,11 @@ class _Now:
         self._secrets = secrets
         self._accounts = {c.key: live.accounts.get(AccountId(c.id)) for c in _all(saved) if c.id}
         self._parents = {o.key: o.below for o in saved.operations if o.action is Action.CREATE}
+        self._targets = {
+            o.key: str(value_at(o.body, ("data", "to")))
+            for o in saved.operations
+            if o.action is Action.MOVE
+        }
         managed = ids(saved) | {record.id for record in state.accounts.values()}
         self._taken = taken_places(live, managed)
 
@@ -214,6 +221,12 @@ class _Now:
     def _leave(self, key: Key, reason: str) -> None:
         self.stale[key] = f"{reason} Plan again."
 
+    def place(self, operation: Operation) -> None:
+        """Leave an account alone that nothing else is told of, and that is no longer below the root."""
+        ident = operation.ident
+        if not ident.startswith("{") and ident != self._live.root and ident not in self._live.rows:
+            self._leave(operation.key, "it is no longer below the root.")
+
     def change(self, saved: SavedChange, change: Change) -> Change:
         """The change with its account as it is declared, in state, and live."""
         reason = self._outdated(saved)
@@ -230,14 +243,25 @@ class _Now:
         """Why the account must be left alone, as far as that can be told before it is written to."""
         live = self._accounts.get(saved.key)
         if Action.CREATE in saved.actions:
-            return self._occupied(saved)
-        if Action.ADOPT in saved.actions and (live is None or live.id not in self._live.rows):
-            return "it is no longer below the root."
+            return self._lost_parent(self._parents.get(saved.key)) or self._occupied(saved)
         if live is not None and not saved.exists:
             return "it is there again since the plan was made."
-        if live is None and saved.declared is not None:
-            return "it was deleted since the plan was made."
-        return None
+        if live is None:
+            return "it was deleted since the plan was made." if saved.declared else None
+        if live.id not in self._live.rows:
+            return "it is no longer below the root."
+        target = self._targets.get(saved.key)
+        below = self._live.rows[live.id].parent_id
+        if below not in (saved.below, target):
+            return f"it stands below {below} now, not below {saved.below}."
+        return self._lost_parent(target)
+
+    def _lost_parent(self, parent: Ident | None) -> str | None:
+        """Whether an account that another one is to stand below is not there any more."""
+        known = parent is None or parent.startswith("{") or parent == self._live.root
+        return (
+            None if known or parent in self._live.rows else f"{parent} is no longer below the root."
+        )
 
     def _occupied(self, saved: SavedChange) -> str | None:
         """Which account has the place of one that is to be created, if one has it by now."""

@@ -138,7 +138,7 @@ class SavedAccount:
 
 @dataclass(frozen=True, slots=True)
 class SavedChange:
-    """What happens to one address. `exists`: whether there was such an account."""
+    """What happens to one address. `exists`: whether there was such an account; `below`: its parent's id."""
 
     __pydantic_config__ = _STRICT
 
@@ -151,6 +151,7 @@ class SavedChange:
     drift: bool
     moved_from: Key | None
     exists: bool
+    below: Id | None
     declared: SavedAccount | None
     fields: tuple[SavedField, ...]
     top: Key
@@ -309,6 +310,7 @@ def _saved_change(change: Change, state: State) -> SavedChange:
         drift=change.drift,
         moved_from=change.moved_from,
         exists=change.live is not None,
+        below=change.live.parent_id if change.live else None,
         declared=_saved_account(change.declared, change.fields, state) if change.declared else None,
         fields=tuple(_saved_field(field, state) for field in change.fields),
         top=change.top,

@@ -213,14 +213,16 @@ def test_a_taken_name_is_a_clear_error_and_all_else_is_done(world: World, projec
 def test_a_realm_that_is_taken_in_an_update_is_a_clear_error(
     world: World, project: Project
 ) -> None:
-    project.declare({"acme": {}, "other": {}})
+    mine: JsonObject = {"account_id": world.create("mine")}
+    project.declare({"acme": {}, "other": {}}, api=mine)
     project.settle()
-    world.create("stranger", realm="taken.example.com")
+    world.create("stranger", realm="taken.example.com")  # not below the root: no plan sees it
     project.declare(
         {
             "acme": {"realm": "Taken.example.com", "language": "de-de"},
             "other": {"language": "de-de"},
-        }
+        },
+        api=mine,
     )
     applied = project.apply()
     assert applied.code == 5
@@ -560,6 +562,23 @@ def test_an_account_that_is_listed_is_not_gone_though_its_own_get_says_so(
     assert f"GET {path}: 404 does not exist by its own GET" in planned.err
     assert project.apply().code == 0
     assert release.names() == ["acme"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_account_that_is_to_be_deleted_is_not_taken_for_gone(
+    release: World, project: Project, times: int
+) -> None:
+    project.declare({"acme": {}})
+    project.settle()
+    project.declare({}, removed=[{"account": "acme", "destroy": True}])
+    path = f"/accounts/{project.state()['accounts']['acme']['id']}"
+    release.fault(method="GET", path=path, status=404, body=NO_SUCH, nth=2, times=times)
+    deleted = project.apply("--allow", "delete=1")
+    assert deleted.code == 3, deleted.out
+    assert "yet the list of accounts has it" in deleted.out
+    assert "acme" in project.state()["accounts"]
+    assert project.apply("--allow", "delete=1").code == 0
+    assert release.names() == []
 
 
 def test_a_gateway_that_knows_no_such_route_does_not_say_that_an_account_is_gone(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from reconciler.sandbox.options import SandboxOptions
+from reconciler.sandbox.options import ROOT_ID, SandboxOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -383,6 +383,94 @@ def test_nothing_is_sent_if_all_is_stale(
     assert "stale" in applied.out
     assert release.writes == []
     assert release.platform.store.get(other) is not None
+
+
+PLACED: dict[str, tuple[JsonObject, JsonObject]] = {
+    "update": ({"parent": "top"}, {"parent": "top", "language": "de-de"}),
+    "promote": ({"parent": "top"}, {"parent": "top", "reseller": True}),
+    "demote": ({"parent": "top", "reseller": True}, {"parent": "top", "reseller": False}),
+    "move": ({"parent": "top"}, {"parent": "other"}),
+    "delete": ({"parent": "top"}, {}),
+}
+
+
+@pytest.mark.parametrize("out", [False, True])
+@pytest.mark.parametrize("action", PLACED)
+def test_an_account_that_stands_elsewhere_by_now_is_left_alone(
+    release: World, project: Project, plan_file: Path, action: str, *, out: bool
+) -> None:
+    """Below another reseller, or outside of the root, where it is nobody's business any more."""
+    api: JsonObject = {"account_id": release.create("mine")}
+    before, after = PLACED[action]
+    others: dict[str, JsonObject] = {"top": {}, "other": {}, "third": {}}
+    project.declare({**others, "acme": before}, api=api)
+    assert project.apply().code == 0
+    if action == "delete":
+        project.declare(others, api=api, removed=[{"account": "acme", "destroy": True}])
+    else:
+        project.declare({**others, "acme": after}, api=api)
+    saved(project, plan_file, "--allow", "delete=1,demote=1")
+    acme = release.account("acme").id
+    to = ROOT_ID if out else release.account("third").id
+    release.call("POST", f"/accounts/{acme}/move", {"to": to})
+    release.log.clear()
+    applied = apply_file(project, plan_file)
+    assert applied.code == 3, applied.out
+    told = "no longer below the root" if out else f"it stands below {to} now"
+    assert f"accounts.acme: {action}: stale: " in applied.out
+    assert told in applied.out
+    assert release.writes == []
+
+
+@pytest.mark.parametrize("action", ["create", "move"])
+def test_nothing_goes_below_an_account_that_left_the_root(
+    release: World, project: Project, plan_file: Path, action: str
+) -> None:
+    api: JsonObject = {"account_id": release.create("mine")}
+    others: dict[str, JsonObject] = {"top": {}, "old": {}}
+    project.declare(others, api=api)
+    assert project.apply().code == 0
+    key = "old" if action == "move" else "new"
+    project.declare({**others, key: {"parent": "top"}}, api=api)
+    saved(project, plan_file)
+    top = release.account("top").id
+    release.call("POST", f"/accounts/{top}/move", {"to": ROOT_ID})
+    release.log.clear()
+    applied = apply_file(project, plan_file)
+    assert applied.code == 3, applied.out
+    assert f"accounts.{key}: {action}: stale: {top} is no longer below the root" in applied.out
+    assert release.writes == []
+
+
+def test_a_reseller_that_its_owner_demoted_meanwhile_is_not_promoted_again(
+    release: World, project: Project, plan_file: Path
+) -> None:
+    top = release.create("top")
+    stranger = release.create("stranger", top)
+    for name in ("top", "stranger"):
+        release.promote(name)
+    project.declare({"top": {"id": top, "reseller": True}})
+    assert project.apply().code == 0
+    project.declare({"top": {"id": top, "reseller": False}})
+    saved(project, plan_file, "--allow", "demote=2,reparent")
+    release.call("DELETE", f"/accounts/{stranger}/reseller")
+    assert apply_file(project, plan_file).code == 3
+    assert release.resellers() == ["top"]
+    assert project.apply("--allow", "demote=1").code == 0
+    assert release.resellers() == []
+
+
+def test_an_account_that_became_a_reseller_is_not_deleted(
+    release: World, project: Project, plan_file: Path
+) -> None:
+    project.declare({"acme": {}})
+    assert project.apply().code == 0
+    project.declare({}, removed=[{"account": "acme", "destroy": True}])
+    saved(project, plan_file, "--allow", "delete=1")
+    release.promote("acme")
+    applied = apply_file(project, plan_file)
+    assert applied.code == 3, applied.out
+    assert release.names() == ["acme"]
 
 
 @pytest.mark.parametrize("named", ["realm", "name and parent"])
