@@ -125,8 +125,6 @@ class Unknown(Exception):
 
 def check(project: Project, options: Options) -> Configuration:
     """What the files say; offline. Raises: Invalid with all errors; Unknown."""
-    if project.settings.url:
-        _ = project.url  # refuses what must not be reached
     configuration, diagnostics = load(project, options.variables)
     zones = frozenset(zoneinfo.available_timezones())
     over = ended(configuration.limits(), datetime.now(UTC).date())

@@ -9,10 +9,11 @@ import gc
 import logging
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from reconciler.cli.arguments import parser
+from reconciler.cli.arguments import Misused, parser
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
 from reconciler.cli.output import tell
 from reconciler.cli.signals import Interrupted, forgiving, interruptible, unwritten
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and tell how it ended; the exit status is returned."""
-    arguments = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = parser().parse_args(argv)
+    except Misused as error:
+        return _misused(error, as_json=_wants_json(argv))
     arguments.teller = Teller(arguments)
     try:
         code = _run(arguments)
@@ -36,6 +41,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         _close_logging()
     return code
+
+
+def _misused(error: Misused, *, as_json: bool) -> int:
+    """Tell how the command is used; the exit status that goes with it."""
+    print(f"{error.usage}{error}", file=sys.stderr)
+    if as_json:
+        from reconciler.core.values import Diagnostic
+        from reconciler.render import jsondoc
+
+        wrong = Diagnostic("error", "A wrong argument", error.message)
+        print(jsondoc.dumps(jsondoc.failure(error.command, [wrong])), end="")
+    return Exit.FAILED
+
+
+def _wants_json(argv: Sequence[str]) -> bool:
+    """Whether `--format json` is among arguments that could not be understood as a whole."""
+    return "--format=json" in argv or ("--format", "json") in pairwise(argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:

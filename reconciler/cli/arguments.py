@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler import __version__
 from reconciler.cli import files, rehearsal, runs, state
-from reconciler.cli.exits import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +16,21 @@ if TYPE_CHECKING:
 _PROJECT: Final = "the project's directory"
 
 
+class Misused(Exception):
+    """Arguments that make no sense. `command`: as far as it was understood; `usage`: how it is used."""
+
+    def __init__(self, program: str, usage: str, message: str) -> None:
+        super().__init__(f"{program}: {message}")
+        self.command = program.partition(" ")[2]
+        self.usage = usage
+        self.message = message
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse, but wrong arguments are exit 1: 2 means that there are changes."""
+    """argparse, but wrong arguments are an exception: 2, its exit status, means that there are changes."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(Exit.FAILED, f"{self.prog}: {message}\n")
+        raise Misused(self.prog, self.format_usage(), message)
 
 
 def parser() -> _Parser:

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
-    """The project and the options that a command line names. Raises: Problem, Invalid."""
+    """The project and the options that a command line names. Raises: Problem, Invalid, HostMismatch."""
     from reconciler.config.project import open_project, with_concurrency
 
     options = options_of(arguments)
     project = open_project(Path(arguments.chdir), dict(os.environ))
+    if project.settings.url:
+        _ = project.url  # refuses what must not be reached
     if arguments.parallelism:
         project = with_concurrency(project, arguments.parallelism)
     return project, options

@@ -402,3 +402,28 @@ def test_a_root_further_down_keeps_all_else_out_of_sight(
     project.settle()
     assert world.tree()["acme"] == "branch"
     assert project.plan("--show-unmanaged").out.count("elsewhere") == 0
+
+
+@pytest.mark.parametrize("format_", [("--format", "json"), ("--format=json",)])
+def test_wrong_arguments_are_told_in_json_where_that_is_wanted(
+    release: World, project: Project, format_: tuple[str, ...]
+) -> None:
+    project.declare({})
+    ended = project.run("plan", "--parallelism", "0", *format_)
+    assert (ended.code, release.log) == (1, [])
+    (found,) = ended.json["diagnostics"]
+    assert (ended.json["command"], found["summary"]) == ("plan", "A wrong argument")
+    assert "usage: reconciler plan" in ended.err
+    assert project.run("plan", "--nonsense").out == ""
+
+
+@pytest.mark.parametrize(
+    "command", [("plan",), ("validate",), ("state", "list"), ("unlock", "a-run"), ("graph",)]
+)
+def test_no_command_takes_a_file_that_names_another_platform(
+    release: World, project: Project, command: tuple[str, ...]
+) -> None:
+    project.declare({"acme": {}}, api={"url": "https://elsewhere.example.com/v2"})
+    ended = project.run(*command)
+    assert (ended.code, release.log) == (3, [])
+    assert "Credentials are for one platform" in ended.err
