@@ -382,7 +382,15 @@ class _Decider:
     def _with_owed(
         self, current: AccountId, fields: tuple[FieldChange, ...]
     ) -> tuple[FieldChange, ...]:
-        """The fields that change, with those that the account is to get back."""
+        """The fields that change, with those that the account is to get back.
+
+        What an earlier run took was not changed outside.
+        """
+        debt = self.state.owed.get(current)
+        if debt is not None:
+            taken = {path for path, _ in leaves({"settings": debt.settings})}
+            taken |= {RESELLER} if debt.reseller else set()
+            fields = tuple(replace(f, drift=f.drift and f.path not in taken) for f in fields)
         paths = {field.path for field in fields}
         more = [field for field in self.owed.get(current, ()) if field.path not in paths]
         return tuple(sorted([*fields, *more], key=lambda field: field.path)) if more else fields

@@ -111,6 +111,8 @@ def recover(configuration: Configuration, state: State, live: Live) -> Recovery:
             unfinished.append(_in_words(debt, key, fields))
         else:
             moot.append(debt)
+            said = [f for f in _missing(debt, live) if declared and _says(declared, f)]
+            unfinished += [_in_words(debt, key, said)] if said else []
     return Recovery(settled, tuple(unfinished), owed, tuple(moot))
 
 
@@ -221,6 +223,11 @@ def _still_owed(
         said = declared is not None and declares(declared, field.path)
         if not said and not (left and field.path == RESELLER):
             yield field
+
+
+def _says(declared: Declared, field: FieldChange) -> bool:
+    """Whether the YAML says by itself that the account is to have what was taken."""
+    return value_at(declared.block, field.path) == field.after
 
 
 def _in_words(owed: Owed, key: Key, fields: Sequence[FieldChange]) -> Unfinished:

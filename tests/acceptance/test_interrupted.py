@@ -116,6 +116,19 @@ def test_what_was_allowed_need_not_be_allowed_again_to_finish_it(
     assert release.resellers() == ["declared", "silent", "stranger", "top"]
 
 
+def test_what_a_run_took_and_the_yaml_gives_back_was_not_changed_outside(
+    release: World, project: Project
+) -> None:
+    a_tree_with_a_strangers_reseller(release, project)
+    killed_at(release, project, 4, "before", *ALLOWED)
+    declared = release.account("declared").id
+    planned = project.plan(*ALLOWED)
+    assert f"took its rank as a reseller from {declared} for the time being" in planned.out
+    change = planned.out.split("accounts.declared (declared)")[1].split("accounts.")[0]
+    assert "~ reseller: false -> true" in change
+    assert "changed outside" not in change
+
+
 def test_what_is_owed_is_shown_before_it_is_given_back(release: World, project: Project) -> None:
     a_tree_with_a_strangers_reseller(release, project)
     stranger = release.account("stranger").id
@@ -128,6 +141,7 @@ def test_what_is_owed_is_shown_before_it_is_given_back(release: World, project: 
     document = project.plan("--format", "json").json
     assert {intent["address"] for intent in document["intents"]} == {
         f"accounts.{stranger}",
+        "accounts.declared",
         "accounts.silent",
     }
     assert {intent["action"] for intent in document["intents"]} == {"demote"}
