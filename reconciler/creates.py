@@ -19,10 +19,11 @@ from reconciler.api.gate import HOPELESS, backoff
 from reconciler.api.refresh import descendants, parent_of, read_account
 from reconciler.api.search import GOING_ON, LOOKS, look_for
 from reconciler.core.account import normal_realm
+from reconciler.core.diff import same
 from reconciler.core.graph import Action
 from reconciler.core.recovery import first_record, fits, is_meant, is_new
 from reconciler.core.state import Entry, Intent
-from reconciler.core.values import AccountId, account_id, value_at
+from reconciler.core.values import ABSENT, AccountId, account_id, leaves, value_at
 from reconciler.writes import TRIES, Failed, pause, reveal
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from reconciler.core.graph import Operation
     from reconciler.core.live import LiveAccount, Row
     from reconciler.core.outcome import Result
+    from reconciler.core.values import JsonObject
     from reconciler.writes import Writes
 
 log = logging.getLogger("reconciler")
@@ -46,15 +48,18 @@ LAGS: Final = (1.0, 3.0)
 class Creates:
     """The creates of a run.
 
-    By number of operation, `sent`: all; `refused`: those that the platform said no to at once.
-    `known`: the accounts that were there before this run, or were made by it. `repeated`: whether any
-    was sent again. `reopened`: the keys of those that an earlier run had sent already.
+    By number of operation, `sent`: all; `refused`: those that the platform said no to at once;
+    `taken`: what was sent of those whose realm or name was taken, perhaps by themselves, since `head`
+    says so and writes all the same (docs/platform.md 5). `known`: the accounts that were there before
+    this run, or were made by it. `repeated`: whether any was sent again. `reopened`: the keys of those
+    that an earlier run had sent already.
     """
 
     def __init__(self, writes: Writes) -> None:
         self.writes = writes
         self.sent: dict[int, Intent] = {}
         self.refused: set[int] = set()
+        self.taken: dict[int, JsonObject] = {}
         self.known = {*writes.plan.before, writes.plan.root}
         self.repeated = False
         self.reopened = {u.key for u in writes.plan.unfinished if u.action is Action.CREATE}
@@ -97,15 +102,10 @@ class Creates:
             except Limited:
                 raise  # what refuses for its rate may have passed it on before
             except (Refused, NotSent) as error:
-                taken = isinstance(error, Refused) and error.taken
-                unclear |= taken and error.resent > 0  # it may be our own that is in the way
-                if not unclear and (taken or isinstance(error, NotSent)):
-                    self.writes.recorder.add(Entry("settle", operation.key))  # nothing was made
-                    del self.sent[operation.n]
-                    raise
                 failure: ApiError = error
+                unclear = self._is_in_its_own_way(operation, error) or unclear
                 if not unclear:
-                    self.refused.add(operation.n)
+                    self._came_to_nothing(operation, error)
             except Unclear as error:
                 failure, unclear = error, True
                 going_on |= error.going_on
@@ -119,6 +119,21 @@ class Creates:
                 raise failure
             self.repeated = True
         raise AssertionError("unreachable")
+
+    def _is_in_its_own_way(self, operation: Operation, error: Refused | NotSent) -> bool:
+        """Whether a create may have been refused because it had been carried out before."""
+        if not (isinstance(error, Refused) and error.taken):
+            return False
+        self.taken[operation.n] = reveal(operation.body) or {}
+        return error.resent > 0
+
+    def _came_to_nothing(self, operation: Operation, error: Refused | NotSent) -> None:
+        """Note that no account was made, as far as an answer can tell."""
+        if isinstance(error, Refused):
+            self.refused.add(operation.n)
+        else:
+            self.writes.recorder.add(Entry("settle", operation.key))
+            del self.sent[operation.n]
 
     async def _sent(self, operation: Operation, intent: Intent) -> AccountId:
         """Send the create until it is answered otherwise than by 429; the new account's id.
@@ -261,6 +276,8 @@ class Creates:
         intent, ids = self.sent[result.n or 0], self._like(result, strangers)
         read = [await read_account(self.writes.client, current, {}) for current in ids]
         found = [account for account in read if account is not None]
+        if result.n in self.taken:  # or it is somebody else's
+            found = [account for account in found if _has(account, self.taken[result.n])]
         if len(found) == 1 and fits(intent, found[0]):
             record = first_record(found[0], intent)
             self.writes.recorder.add(Entry("record", result.key, record))
@@ -271,20 +288,34 @@ class Creates:
     def _is_whole(self, rows: Container[AccountId], results: Sequence[Result]) -> bool:
         """Whether a list has all accounts that must be there: one that lacks some says nothing of others."""
         deleted = {result.id for result in results if result.action is Action.DELETE}
-        return all(current in rows for current in self.known if current not in deleted)
+        there = self.known - deleted - {self.writes.plan.root}
+        return all(current in rows for current in there)
 
     def _settle_refused(
         self, creates: Sequence[Result], strangers: Mapping[str, list[AccountId]]
     ) -> None:
-        """Nothing is open of what the platform said no to, if nothing is there that is like it."""
+        """Nothing is open of what the platform said no to, if nothing is there that is like it.
+
+        Nor if what is there is somebody else's, who took the realm or the name.
+        """
         for result in creates:
-            if result.n in self.refused and not self._like(result, strangers):
+            known = result.n in self.taken or not self._like(result, strangers)
+            if result.n in self.refused and known:
                 self.writes.recorder.add(Entry("settle", result.key))
 
     def _like(self, result: Result, strangers: Mapping[str, list[AccountId]]) -> list[AccountId]:
         """The new accounts that are like the one of a create."""
         intent = self.sent[result.n or 0]
         return strangers.get(_mark(intent.realm, intent.parent_id, intent.name), [])
+
+
+def _has(account: LiveAccount, body: JsonObject) -> bool:
+    """Whether an account has all that a create sent."""
+    return all(
+        (found := value_at(account.document, path[1:])) is not ABSENT
+        and same(("settings", *path[1:]), value, found)
+        for path, value in leaves(body)
+    )
 
 
 def _strangers(rows: Iterable[Row], known: AbstractSet[AccountId]) -> dict[str, list[AccountId]]:

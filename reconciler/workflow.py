@@ -531,6 +531,7 @@ async def _found(
     check_identity(project, state, root)
     with _addressed(state):
         live = await refresh(client, root, sorted(ids), concurrency, progress)
+        live = await _with_candidates(client, state, live, concurrency)
         young = any(client.server_time - i.since < _YOUNG for i in state.intents.values())
         pauses = _LIST_AGAIN + (_STILL_AT_IT if young else ())
         for pause in pauses if patient else ():
@@ -539,10 +540,20 @@ async def _found(
                 break
             await asyncio.sleep(pause)
             live = await list_again(client, live)
+            live = await _with_candidates(client, state, live, concurrency)
         parents = {record.id: record.parent_id for record in state.accounts.values()}
-        live = await placed(client, live, parents, concurrency)
-        made = sorted(i for found in candidates(state, live).values() for i in found)
-        return await read_more(client, live, made, concurrency, _silent)
+        return await placed(client, live, parents, concurrency)
+
+
+async def _with_candidates(client: Client, state: State, live: Live, concurrency: int) -> Live:
+    """The same, with each account read that an interrupted create may have made. Raises: ApiError."""
+    while True:
+        made = {i for found in candidates(state, live).values() for i in found}
+        unread = sorted(made - live.accounts.keys())
+        if not unread:
+            return live
+        # One that was deleted a moment ago may be listed still, and is nobody's.
+        live = await read_more(client, live, unread, concurrency, _silent, pauses=None)
 
 
 @contextmanager

@@ -100,12 +100,12 @@ async def read_more(
     ids: Iterable[AccountId],
     concurrency: int,
     progress: Callable[[int, int], None],
-    pauses: Sequence[float] = _LAGS,
+    pauses: Sequence[float] | None = _LAGS,
 ) -> Live:
     """The same, with the accounts `ids` read as well.
 
     `pauses`: seconds before each further look where an account that is listed does not exist by
-    its own GET. Raises: ApiError, also if the two don't come to agree.
+    its own GET; None: such a one is missing. Raises: ApiError, also if the two don't come to agree.
     """
     wanted = [i for i in ids if i not in live.accounts]
     found: dict[AccountId, LiveAccount] = {}
@@ -121,8 +121,8 @@ async def read_more(
 
     await _each(wanted, concurrency, one)
     live = replace(live, accounts={**live.accounts, **found}, missing=live.missing | missing)
-    doubtful = live.missing & live.rows.keys()
-    if not doubtful:
+    doubtful = missing & live.rows.keys()
+    if not doubtful or pauses is None:
         return live
     if not pauses:
         raise Unclear("GET", f"/accounts/{min(doubtful)}", _CONTRADICTION, status=_NOT_FOUND)

@@ -58,12 +58,11 @@ class Recovery:
 def candidates(state: State, live: Live) -> dict[Key, list[AccountId]]:
     """Per create whose end is not known, the accounts that it may have made, as the list has them.
 
-    By realm; without one, by name and parent; among those that nobody manages.
+    By realm; without one, by name and parent; among those that nobody manages. None that does not
+    exist by its own GET: after a delete the list lags.
     """
-    managed = {record.id for record in state.accounts.values()}
-    strangers = (
-        [row for row in live.rows.values() if row.id not in managed] if state.intents else []
-    )
+    others = {record.id for record in state.accounts.values()} | live.missing
+    strangers = [row for row in live.rows.values() if row.id not in others] if state.intents else []
     return {
         key: sorted(
             row.id

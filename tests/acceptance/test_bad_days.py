@@ -519,10 +519,10 @@ def test_breakdowns_that_gateways_have_numbers_for_pass(
 
 def test_what_somebody_else_made_meanwhile_is_not_taken(release: World, project: Project) -> None:
     release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", phase="before", delay_ms=1000)
-    project.declare({"acme": {"realm": "acme.example.com"}})
+    project.declare({"acme": {"realm": "acme.example.com", "org": "Ours"}})
     with project.start("apply", "--auto-approve") as process:
         wait_for(lambda: release.platform.faults.matches() >= 1)
-        release.create("acme", realm="acme.example.com")
+        release.create("acme", realm="acme.example.com", org="Theirs")
         _, err = process.communicate(timeout=40)
     assert process.returncode == 5, err
     assert b"realm: unique" in err
@@ -530,6 +530,38 @@ def test_what_somebody_else_made_meanwhile_is_not_taken(release: World, project:
     planned = project.plan()
     assert planned.code == 3
     assert "reconciler import acme" in planned.out
+
+
+def test_a_create_that_was_refused_for_its_realm_and_carried_out_is_in_state(
+    release: World, project: Project
+) -> None:
+    """`head` may do that (docs/platform.md 5.2), or a gateway that sends twice."""
+    refusal: JsonObject = {
+        "status": "error",
+        "error": "400",
+        "message": "validation error",
+        "data": {"realm": {"unique": {"message": "Account realm already in use"}}},
+    }
+    release.fault(
+        method="PUT", path=f"/accounts/{ROOT_ID}", phase="after", status=400, body=refusal
+    )
+    project.declare({"acme": {"realm": "Acme.example.com", "flags": ["b", "a"]}})
+    applied = project.apply()
+    assert applied.code == 5
+    made = release.account("acme").id
+    assert f"Yet it was created, as {made}, and is in state now" in applied.out
+    project.settle()
+    assert release.names() == ["acme"]
+
+
+@pytest.mark.parametrize("status", [400, 402, 403])
+def test_nothing_is_left_open_of_a_create_that_was_refused(
+    release: World, project: Project, status: int
+) -> None:
+    release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", status=status)
+    project.declare({"acme": {}})
+    assert project.apply().code == 5
+    assert project.state()["intents"] == {}
 
 
 def test_a_create_that_was_limited_and_is_in_its_own_way_is_found(

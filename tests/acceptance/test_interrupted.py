@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.sandbox.options import ROOT_ID
+
 from .conftest import wait_for
 
 if TYPE_CHECKING:
@@ -294,6 +296,26 @@ def test_lost_answers_while_fields_are_gone_are_sent_again(
 
 
 # --- creates ---
+
+
+@pytest.mark.parametrize("lists", [1, 2, 3])
+def test_a_list_that_still_has_the_deleted_account_of_that_realm_does_not_hide_the_new_one(
+    release: World, project: Project, lists: int
+) -> None:
+    project.declare({"old": {"realm": "mine.example.com"}})
+    project.settle()
+    old = release.account("old").id
+    row: JsonObject = {"id": old, "name": "old", "realm": "mine.example.com", "tree": [ROOT_ID]}
+    project.declare(
+        {"new": {"realm": "mine.example.com"}}, removed=[{"account": "old", "destroy": True}]
+    )
+    killed_at(release, project, 2, "after", "--allow", "delete=1")
+    assert release.names() == ["new"]
+    behind: JsonObject = {"data": [row], "status": "success"}
+    release.fault(path="/accounts/*/descendants", times=lists, status=200, body=behind)
+    project.declare({"new": {"realm": "mine.example.com"}})
+    assert_converges(project)
+    assert release.names() == ["new"]
 
 
 def test_an_open_create_remembers_that_its_account_must_not_be_destroyed(
