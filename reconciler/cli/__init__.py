@@ -11,7 +11,7 @@ import os
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler.cli.arguments import Misused, parser
 from reconciler.cli.exits import INTERRUPTED, Exit, Problem
@@ -22,6 +22,13 @@ from reconciler.cli.telling import Teller
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+
+_TELLING: Final = frozenset(
+    {"plan", "drift", "validate", "show", "graph", "schema", "version"}
+    | {"state list", "state show", "state pull"}
+)
+"""Commands that change nothing: without their output they have done nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,8 +104,8 @@ def _not_told(lost: OSError, arguments: argparse.Namespace, code: int) -> int:
     detail = f"{lost.strerror}. What it should say is incomplete."
     print(diagnostic(Diagnostic("error", "Output that can't be written", detail)), file=sys.stderr)
     # What was done is done: a pipeline must not take it for undone.
-    done = arguments.command in ("apply", "destroy") or code not in (Exit.DONE, Exit.CHANGES)
-    return code if done else Exit.FAILED
+    succeeded = code in (Exit.DONE, Exit.CHANGES)
+    return Exit.FAILED if succeeded and arguments.command in _TELLING else code
 
 
 def _interrupted(end: Interrupted, arguments: argparse.Namespace) -> int:

@@ -30,6 +30,8 @@ def check_free(path: Path, *, force: bool) -> None:
     """Raises: Unsaved if something is there that must not be replaced."""
     if not force and os.path.lexists(path):
         raise Unsaved(f"{path} is there already; --force replaces it.")
+    if path.exists() and not path.is_file():
+        raise Unsaved(f"{path} is no regular file.")
 
 
 def write(path: Path, text: bytes, *, force: bool) -> None:

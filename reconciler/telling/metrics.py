@@ -99,7 +99,7 @@ def place(text: str) -> Place:
         raise Unfit("it needs more packages: pip install 'reconciler[metrics]'") from error
     if not text.startswith(("http://", "https://")):
         file = Path(text)
-        if not file.parent.is_dir() or file.is_dir():
+        if not file.parent.is_dir() or (file.exists() and not file.is_file()):
             raise Unfit(f"{text}: no file in a directory that is there")
         return Place(file)
     try:

@@ -341,7 +341,11 @@ def test_a_gateway_gets_them_in_place_of_the_last(project: Project, receiver: Re
 
 
 @pytest.mark.parametrize(
-    "place", ["nowhere/x.prom", "http://example.com/", "https://", "https://x/?y", "https://x:y/"]
+    "place",
+    [
+        *("nowhere/x.prom", "/dev/full", "http://example.com/"),
+        *("https://", "https://x/?y", "https://x:y/"),
+    ],
 )
 def test_a_place_that_metrics_cant_go_to_is_found_out_first(
     release: World, project: Project, place: str

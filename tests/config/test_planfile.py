@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.config.planfile import Unsaved, read, seal_key, write
+from reconciler.config.planfile import Unsaved, check_free, read, seal_key, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,14 @@ def test_force_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path) -> None:
     assert not link.is_symlink()
     assert link.stat().st_mode & 0o777 == 0o600
     assert {found.name for found in tmp_path.iterdir()} == {"victim", "link"}
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        with pytest.raises(Unsaved, match="no regular file"):
+            check_free(place, force=True)
 
 
 @pytest.mark.parametrize(
