@@ -27,7 +27,7 @@ _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 _LONGEST_OBEYED: Final = 600.0
 """Seconds of a `Retry-After` that are waited; beyond, requests fail instead."""
-_OPENING: Final = 5.0
+_OPENING: Final = 3.0
 """Requests in flight at first, of a limit that nobody knows yet."""
 _RAMP: Final = 0.1
 """What a success adds to that before the first refusal."""

@@ -384,7 +384,15 @@ class _Planner:
         """The rings, whose drafts don't wait for what is let go of any more."""
         if not self.takings:
             return ()
-        number = _circles({name: draft.after for name, draft in self.drafts.items()})
+        number = self._circles()
+        given: dict[_Name, set[_Name]] = defaultdict(set)
+        for takes, frees, _ in self.takings:
+            given[takes].add(frees)
+        tied = {frees for takes, frees, _ in self.takings if number[takes] == number[frees]}
+        hurried = [ident for ident, action in tied if action == Action.UPDATE]
+        for ident in hurried:
+            self._hurry(ident, given[ident, Action.UPDATE])
+        number = self._circles() if hurried else number
         rings: dict[int, list[Taking]] = defaultdict(list)
         for takes, frees, taking in self.takings:
             if number[takes] == number[frees]:
@@ -392,6 +400,20 @@ class _Planner:
                 rings[number[takes]].append(taking)
         found = (tuple(sorted(ring, key=self._keys)) for ring in rings.values())
         return tuple(sorted(found, key=lambda ring: self._keys(ring[0])))
+
+    def _hurry(self, ident: Ident, given: set[_Name]) -> None:
+        """Let go of a realm or name before all else that happens to the account, and around it.
+
+        `given`: what lets go of what it gets itself.
+        """
+        self.drafts[ident, Action.UPDATE].after = given
+        ranks = {(above, a) for above in self._ways(ident) for a in (Action.DEMOTE, Action.PROMOTE)}
+        for later in ranks | {(ident, Action.MOVE)}:
+            if later in self.drafts:
+                self.drafts[later].after.add((ident, Action.UPDATE))
+
+    def _circles(self) -> dict[_Name, int]:
+        return _circles({name: draft.after for name, draft in self.drafts.items()})
 
     def _keys(self, taking: Taking) -> tuple[Key, Key, Mark]:
         return self.nodes[taking.taker].key, self.nodes[taking.holder].key, taking.mark

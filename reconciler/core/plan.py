@@ -21,7 +21,7 @@ from reconciler.core.limits import UNLIMITED, limits_from, limits_json
 from reconciler.core.reach import Tree, impacts, reached
 from reconciler.core.recovery import recover
 from reconciler.core.safety import Proposal, Refusal, Scope, Terms, check
-from reconciler.core.uniqueness import kept, marks, place_of, swaps, taken_places
+from reconciler.core.uniqueness import kept, marks, names_kept, place_of, swaps, taken_places
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
@@ -175,6 +175,7 @@ def compute(
     operations = _operations(ordered.operations, changes)
     decider.refusals += kept(tree.nodes, live, decider.keys, decider.told())
     decider.refusals += swaps(ordered.rings, tree.nodes)
+    decider.warnings += names_kept(tree.nodes, live, decider.keys)
     changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
     new = tuple(impacts(map(decider.without_owed, changes), operations, tree))
     proposal = Proposal(changes, operations, decider.records, live, tree, new)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.core.account import normal_name, normal_realm
 from reconciler.core.graph import Action
 from reconciler.core.safety import Refusal
-from reconciler.core.values import address
+from reconciler.core.values import Diagnostic, address
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -77,6 +77,34 @@ def kept(
         yield _taken(takers[mark], mark, f"{who} has it and keeps it")
 
 
+def names_kept(
+    nodes: Mapping[Ident, Node], live: Live, keys: Mapping[Ident, Key]
+) -> Iterator[Diagnostic]:
+    """Warnings of names that another account keeps: as a rule the platform refuses them.
+
+    None where it evidently allows equal names, since two accounts have the same.
+    """
+    takers = {mark: node for node in nodes.values() for mark in node.gets if mark[0] == "name"}
+    held: dict[Mark, Row] = {}
+    for row in live.rows.values() if takers else ():
+        if held.setdefault(("name", normal_name(row.name)), row) is not row:
+            return
+    for mark, taker in sorted(takers.items(), key=lambda item: item[1].key):
+        holder = held.get(mark)
+        if holder is None or mark in nodes[holder.id].loses:
+            continue
+        who = f"the account {holder.id} ({holder.name})"
+        if holder.id in keys:
+            who = f"{address(keys[holder.id])} ({holder.id})"
+        detail = (
+            f"{who} has it, and keeps it. Unless the operator of the platform allows equal"
+            " names, it will be refused: only ASCII letters and digits count, in either case."
+        )
+        yield Diagnostic(
+            "warning", "A name that is taken", detail, address(taker.key), "settings.name"
+        )
+
+
 def _realm(live: Live, current: AccountId) -> str:
     """The account's realm; by its own GET if that told it, since a list may be behind."""
     found: JsonValue = None
@@ -108,10 +136,12 @@ def swaps(rings: Sequence[Ring], nodes: Mapping[Ident, Node]) -> Iterator[Refusa
         what = " and ".join(sorted({t.mark[0] for t in ring if t.taker == first.ident}))
         told = [_told(taking, nodes) for taking in ring[:_DRAWN]]
         told += [f"… ({len(ring) - _DRAWN} more)"] if len(ring) > _DRAWN else []
+        why = "none of it can come first, since each waits for the other"
+        if len(ring) == 1:
+            why = "that one is to let go of it only after what must come after this"
         detail = (
-            f"{', '.join(told)}: none of it can come first, since each waits for the other, and only one"
-            f" account may have a realm or a name at a time. Declare another {what} for"
-            f" {address(first.key)}, apply, then declare this one again."
+            f"{', '.join(told)}: {why}, and only one account may have a realm or a name at a time. Declare"
+            f" another {what} for {address(first.key)}, apply, then declare this one again."
         )
         yield Refusal("swap", detail, first.key)
 

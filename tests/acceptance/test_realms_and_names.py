@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from reconciler.render.schema import plan_schema
-from reconciler.sandbox.options import ROOT_ID
+from reconciler.sandbox.options import ROOT_ID, SandboxOptions
 
 from .conftest import LEFT_OUT
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from reconciler.core.values import JsonObject, JsonValue
 
-    from .conftest import Ended, Project, World
+    from .conftest import Ended, Project, Serve, World
 
 MAY_DELETE: JsonObject = {"max_delete": 9, "max_update_percent": 100}
 
@@ -278,6 +278,43 @@ def test_a_ring_through_a_move_is_refused(world: World, project: Project) -> Non
 
 
 # --- saved plans ---
+
+
+def test_an_account_can_go_below_a_new_one_that_gets_its_name_and_realm(
+    world: World, project: Project
+) -> None:
+    project.declare({"acme": {}, "other": {}})
+    project.settle()
+    project.declare(
+        {
+            "new": {"name": "acme", "realm": realm("acme"), "reseller": True},
+            "acme": {"name": "acme east", "realm": realm("east"), "parent": "new"},
+            "other": {},
+        }
+    )
+    assert_applied(project)
+    assert world.tree() == {"acme": "root", "acme east": "acme", "other": "root"}
+
+
+@pytest.mark.usefixtures("world")
+def test_a_name_that_a_forgotten_account_keeps_is_warned_of(project: Project) -> None:
+    project.declare({"c": {"name": "Acme, Inc."}})
+    project.settle()
+    new: dict[str, JsonObject] = {"n": {"name": "ACME INC", "realm": realm("n")}}
+    project.declare(new, removed=leaving("c", destroy=False))
+    planned = project.plan()
+    assert planned.code == 2
+    assert "accounts.n: settings.name: accounts.c (" in planned.err
+
+
+def test_where_names_are_equal_none_is_warned_of(serve: Serve, project: Project) -> None:
+    world = serve(SandboxOptions(rate_limit=False, unique_names=False))
+    for number in range(2):
+        world.create("Acme", realm=f"{number}.example.com")
+    project.declare({"n": {"name": "ACME", "realm": realm("n")}})
+    planned = project.plan()
+    assert (planned.code, planned.err) == (2, "")
+    assert_applied(project)
 
 
 def test_a_saved_plan_keeps_the_order(world: World, project: Project, tmp_path: Path) -> None:

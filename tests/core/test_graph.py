@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -281,6 +281,20 @@ def test_a_ring_through_other_rules_is_told() -> None:
     ordered = order(nodes, welcome_email=False)
     assert ordered.rings == ((Taking("n", "c", ("name", "c")),),)
     assert len(ordered.operations) == 3
+
+
+def test_an_account_lets_go_of_its_name_before_it_moves_below_the_one_that_gets_it() -> None:
+    nodes = {
+        "a": an_account("a", ROOT, "n", ("name", "acme"), ("name", "acmeeast")),
+        "n": an_account("n", None, ROOT, None, ("name", "acme")),
+    }
+    nodes["n"] = replace(nodes["n"], reseller_after=True)
+    ordered = order(nodes, welcome_email=False)
+    assert ordered.rings == ()
+    told = [(o.key, o.action) for o in ordered.operations]
+    assert told == [
+        ("a", Action.UPDATE), ("n", Action.CREATE), ("n", Action.PROMOTE), ("a", Action.MOVE)
+    ]  # fmt: skip
 
 
 def test_names_that_several_have_already_are_no_reason_to_wait() -> None:
