@@ -24,7 +24,7 @@ from reconciler.core.graph import Action
 from reconciler.core.recovery import first_record, fits, is_meant, is_new
 from reconciler.core.state import Entry, Intent
 from reconciler.core.values import ABSENT, AccountId, account_id, leaves, value_at
-from reconciler.writes import TRIES, Failed, pause, reveal
+from reconciler.writes import LAGS, TRIES, Failed, pause, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -41,8 +41,8 @@ log = logging.getLogger("reconciler")
 
 _GOING_ON_TRIES: Final = 2
 """So often is a create sent whose end is not known: each may still be carried out."""
-LAGS: Final = (1.0, 3.0)
-"""Seconds until a list is asked again for accounts that it may not show yet."""
+_LOGINS: Final = 2
+"""So often is it sent that the platform says that the caller is not logged in."""
 
 
 class Creates:
@@ -103,11 +103,12 @@ class Creates:
                 raise  # what refuses for its rate may have passed it on before
             except (Refused, NotSent) as error:
                 failure: ApiError = error
-                unclear = self._is_in_its_own_way(operation, error) or unclear
+                again = attempt <= len(LAGS) and self.writes.is_given(operation, error)
+                unclear = self._is_in_its_own_way(operation, error) or again or unclear
                 if not unclear:
                     self._came_to_nothing(operation, error)
             except Unclear as error:
-                failure, unclear = error, True
+                failure, unclear, again = error, True, True
                 going_on |= error.going_on
             if unclear:
                 alone = intent.realm is None  # nothing but the look keeps a second one out
@@ -115,7 +116,7 @@ class Creates:
                 if found is not None:
                     return found
             tries = _GOING_ON_TRIES if going_on else TRIES
-            if not isinstance(failure, Unclear) or attempt >= tries:
+            if not again or attempt >= tries:
                 raise failure
             self.repeated = True
         raise AssertionError("unreachable")
@@ -147,8 +148,9 @@ class Creates:
                 return self._new_id(
                     await self.writes.send(operation, timeout=timeout, insist=insist)
                 )
-            except (Limited, Unauthorized):
-                if insist or attempt == HOPELESS:
+            except (Limited, Unauthorized) as error:
+                tries = HOPELESS if isinstance(error, Limited) else _LOGINS
+                if insist or attempt >= tries:
                     raise
                 self.repeated = True
                 found = await self._look(intent, (backoff(attempt),))
@@ -156,10 +158,13 @@ class Creates:
                     return found
         raise AssertionError("unreachable")
 
-    async def _look(self, intent: Intent, pauses: Sequence[float]) -> AccountId | None:
-        """The account that a create made, if it is found. Raises: ApiError, Doubtful."""
+    async def _look(
+        self, intent: Intent, pauses: Sequence[float], *, but: AccountId | None = None
+    ) -> AccountId | None:
+        """The account that a create made, if it is found; not `but`. Raises: ApiError, Doubtful."""
         client, root = self.writes.client, self.writes.plan.root
-        found = await look_for(client, root, intent, self.known, pauses)
+        known = self.known if but is None else self.known | {but}
+        found = await look_for(client, root, intent, known, pauses)
         return None if found is None else found.id
 
     def _new_id(self, answer: Answer) -> AccountId:
@@ -183,12 +188,14 @@ class Creates:
         """
         live = await self._read(operation, created)
         if live is None or not is_meant(intent, live):
-            found = await self._look(intent, GOING_ON)
+            found = await self._look(intent, GOING_ON, but=created)
             live = live if found is None else await self._read(operation, found)
         if live is not None and is_meant(intent, live):
             return live
-        if live is not None and live.name == intent.name and is_new(intent, live):
-            return live  # the platform gave it another realm
+        if live is not None and is_new(intent, live):  # perhaps the platform did not keep its name
+            parent = await parent_of(self.writes.client, live.id)
+            if intent.name == live.name or intent.parent_id == parent:
+                return live
         what = "that can't be read" if live is None else f"that is another account ({live.name})"
         raise Failed(
             f"the platform says that it made {created}, but {what}. Apply again later: it looks again."

@@ -38,10 +38,10 @@ from reconciler.core.values import (
     value_at,
 )
 from reconciler.creates import Creates
-from reconciler.writes import TRIES, Failed, Stale, Writes, pause
+from reconciler.writes import LAGS, TRIES, Failed, Stale, Writes, pause
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from reconciler.api.client import Client
     from reconciler.core.live import LiveAccount
@@ -128,7 +128,7 @@ class Performer:
         def satisfied(read: LiveAccount | None) -> bool:
             return read is not None and all(diff.holds(field, read) for field in fields)
 
-        found = await self.writes.settle(operation, satisfied)
+        found = await self._settled(operation, satisfied)
         if found is None:
             raise Failed("it was deleted while it was updated. Plan again.")
         missed = self.writes.record(operation.key, found)
@@ -142,6 +142,19 @@ class Performer:
         lost += [f.path for f in fields if f.path not in lost and not diff.holds(f, found)]
         if lost:
             raise Failed(_not_kept(change, lost))
+
+    async def _settled(
+        self, operation: Operation, satisfied: Callable[[LiveAccount | None], bool]
+    ) -> LiveAccount | None:
+        """Update, and again where it is to get what another account has just let go of."""
+        for lag in LAGS:
+            try:
+                return await self.writes.settle(operation, satisfied)
+            except Refused as error:
+                if not self.writes.is_given(operation, error):
+                    raise
+            await asyncio.sleep(lag)
+        return await self.writes.settle(operation, satisfied)
 
     async def _remove(
         self, operation: Operation, live: LiveAccount, paths: Sequence[FieldPath]
@@ -192,7 +205,7 @@ class Performer:
         wanted = operation.action is Action.PROMOTE
         live = await self.writes.fresh(operation)
         owed = self.writes.owed.get(live.id)
-        if operation.temporary and not live.reseller and not (owed and owed.reseller):
+        if operation.temporary and wanted and not live.reseller and not (owed and owed.reseller):
             raise Stale("it was demoted since the plan was made, by others. Plan again.")
         if live.reseller != wanted:
             if operation.temporary and not wanted:

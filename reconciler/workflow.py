@@ -510,7 +510,8 @@ async def _with_ranks(
     with _addressed(state):
         live = replace(live, promoting_allowed=await _may_promote(client))
         more = unread(configuration, state, live)
-        return await read_more(client, live, more, project.settings.concurrency, _silent)
+        concurrency = project.settings.concurrency
+        return await read_more(client, live, more, concurrency, _silent, pauses=None)
 
 
 async def _found(

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
 
 TRIES: Final = 5
+LAGS: Final = (1.0, 3.0)
+"""Seconds until something is asked again that the platform's views may not show yet."""
 _PLACEHOLDER = re.compile(r"\{accounts\.[^}]*\}")
 _PAUSE: Final = 1.0
 
@@ -70,6 +72,17 @@ class Writes:
         self.seen = {live.id: generation(live.revision) for live in self.live.values()}
         self.owed = dict(plan.state.owed)
         self.requests: dict[int, str] = {}
+        self._operations = {operation.n: operation for operation in plan.operations}
+
+    def is_given(self, operation: Operation, error: Refused | NotSent) -> bool:
+        """Whether it was refused for a realm or a name that another account let go of in this run.
+
+        The platform looks into a view for that, which lags (docs/platform.md 5.4).
+        """
+        before = (self._operations[n] for n in operation.after)
+        frees = (Action.UPDATE, Action.DELETE)
+        given = any(o.action in frees and o.key != operation.key for o in before)
+        return given and isinstance(error, Refused) and error.taken
 
     def id(self, operation: Operation) -> AccountId:
         """The operation's account. Raises: ValueError if that is not known yet."""

@@ -105,7 +105,8 @@ async def read_more(
     """The same, with the accounts `ids` read as well.
 
     `pauses`: seconds before each further look where an account that is listed does not exist by
-    its own GET; None: such a one is missing. Raises: ApiError, also if the two don't come to agree.
+    its own GET; None: the list is behind, and has it no more. Raises: ApiError, also if the two
+    don't come to agree.
     """
     wanted = [i for i in ids if i not in live.accounts]
     found: dict[AccountId, LiveAccount] = {}
@@ -122,8 +123,10 @@ async def read_more(
     await _each(wanted, concurrency, one)
     live = replace(live, accounts={**live.accounts, **found}, missing=live.missing | missing)
     doubtful = missing & live.rows.keys()
-    if not doubtful or pauses is None:
+    if not doubtful:
         return live
+    if pauses is None:
+        return _with_rows(live, {i: row for i, row in live.rows.items() if i not in doubtful})
     if not pauses:
         raise Unclear("GET", f"/accounts/{min(doubtful)}", _CONTRADICTION, status=_NOT_FOUND)
     await asyncio.sleep(pauses[0])

@@ -216,15 +216,20 @@ def unread(configuration: Configuration, state: State, live: Live) -> list[Accou
     """Accounts that must be read as well before a plan can be made.
 
     To promote or demote an account it must be known which accounts below it are resellers, and
-    the list does not say (docs/platform.md 3.2).
+    the list does not say (docs/platform.md 3.2). And one that has what another is to get may have
+    been deleted: lists lag.
     """
     recovery = recover(configuration, state, live)
     decider = _Decider(configuration, recovery, live)
     ranked = {i for i, fields in recovery.owed.items() if any(f.path == RESELLER for f in fields)}
     moved: set[AccountId] = set()
+    others: set[AccountId] = set()
     for declared in configuration.accounts.values():
         record = decider.records.get(declared.key)
         found = live.accounts.get(record.id if record else declared.id or AccountId(""))
+        if found is None or found.document.get("realm") != declared.settings.get("realm"):
+            stranger = decider.stranger(declared)
+            others |= {stranger.id} if stranger else set()
         if found is None:
             continue
         if diff.rank(declared, record, found) != found.reseller:
@@ -233,7 +238,7 @@ def unread(configuration: Configuration, state: State, live: Live) -> list[Accou
             moved.add(found.id)
     tops = ranked | moved if ranked else ranked
     below = {account_id for top in tops for account_id in live.below(top)}
-    return sorted(below - live.accounts.keys() - live.missing)
+    return sorted((below | others) - live.accounts.keys() - live.missing)
 
 
 def touched(configuration: Configuration, state: State, live: Live) -> list[AccountId]:
@@ -500,7 +505,7 @@ class _Decider:
         return None
 
     def _creation(self, declared: Declared, record: AccountRecord | None = None) -> Change | None:
-        stranger = self._stranger(declared)
+        stranger = self.stranger(declared)
         if stranger is not None:
             self.refuse("exists", self._exists(declared, stranger), declared.key)
             return None
@@ -526,7 +531,7 @@ class _Decider:
     def _twins(self, declared: Declared, live: LiveAccount) -> Iterator[Diagnostic]:
         """A warning if the realm belongs to another account, too: creates at the same moment can do that."""
         realm = live.document.get("realm")
-        twin = self._stranger(declared) if declared.settings.get("realm") == realm else None
+        twin = self.stranger(declared) if declared.settings.get("realm") == realm else None
         if twin is not None and account.normal_realm(twin.realm) == account.normal_realm(
             str(realm)
         ):
@@ -556,7 +561,7 @@ class _Decider:
             " one: `destroy: true`."
         )
 
-    def _stranger(self, declared: Declared) -> Row | None:
+    def stranger(self, declared: Declared) -> Row | None:
         """An account that nobody will manage and that could be the declared one."""
         if self._strangers is None:
             removed = self.configuration.removed

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from reconciler.core.graph import Ident, Operation
     from reconciler.core.live import Live
     from reconciler.core.plan import Change, Plan
-    from reconciler.core.saved import SavedAccount, SavedChange, SavedPlan
+    from reconciler.core.saved import SavedAccount, SavedChange, SavedOperation, SavedPlan
     from reconciler.core.state import AccountRecord, State
     from reconciler.core.values import FieldPath
 
@@ -107,8 +107,22 @@ def _moved_on(saved: SavedPlan, state: State | None) -> str | None:
 
 
 def ids(saved: SavedPlan) -> set[AccountId]:
-    """The accounts that something is done to, or learnt of, and that exist."""
-    return {account_id(change.id) for change in _all(saved) if change.id is not None}
+    """The accounts that something is done to or put below, or learnt of, and that exist."""
+    found = [change.id for change in _all(saved)] + [_below(o) for o in saved.operations]
+    return {
+        account_id(i) for i in found if i is not None and not i.startswith("{") and i != saved.root
+    }
+
+
+def _below(operation: SavedOperation) -> Ident | None:
+    """The account that the operation puts one below, if it does."""
+    match operation.action:
+        case Action.CREATE:
+            return operation.below
+        case Action.MOVE:
+            return str(value_at(operation.body, ("data", "to")))
+        case _:
+            return None
 
 
 def has_secrets(saved: SavedPlan) -> bool:
@@ -194,12 +208,7 @@ class _Now:
         self._digester = digester
         self._secrets = secrets
         self._accounts = {c.key: live.accounts.get(AccountId(c.id)) for c in _all(saved) if c.id}
-        self._parents = {o.key: o.below for o in saved.operations if o.action is Action.CREATE}
-        self._targets = {
-            o.key: str(value_at(o.body, ("data", "to")))
-            for o in saved.operations
-            if o.action is Action.MOVE
-        }
+        self._parents = {o.key: below for o in saved.operations if (below := _below(o))}
         managed = ids(saved) | {record.id for record in state.accounts.values()}
         self._taken = taken_places(live, managed)
 
@@ -223,8 +232,7 @@ class _Now:
 
     def place(self, operation: Operation) -> None:
         """Leave an account alone that nothing else is told of, and that is no longer below the root."""
-        ident = operation.ident
-        if not ident.startswith("{") and ident != self._live.root and ident not in self._live.rows:
+        if not self._is_inside(operation.ident):
             self._leave(operation.key, "it is no longer below the root.")
 
     def change(self, saved: SavedChange, change: Change) -> Change:
@@ -248,20 +256,34 @@ class _Now:
             return "it is there again since the plan was made."
         if live is None:
             return "it was deleted since the plan was made." if saved.declared else None
-        if live.id not in self._live.rows:
+        target, below = self._parents.get(saved.key), self._parent(live.id)
+        if not self._is_inside(live.id):
             return "it is no longer below the root."
-        target = self._targets.get(saved.key)
-        below = self._live.rows[live.id].parent_id
         if below not in (saved.below, target):
             return f"it stands below {below} now, not below {saved.below}."
         return self._lost_parent(target)
 
     def _lost_parent(self, parent: Ident | None) -> str | None:
         """Whether an account that another one is to stand below is not there any more."""
-        known = parent is None or parent.startswith("{") or parent == self._live.root
-        return (
-            None if known or parent in self._live.rows else f"{parent} is no longer below the root."
-        )
+        gone = parent is not None and (parent in self._live.missing or not self._is_inside(parent))
+        return f"{parent} is no longer below the root." if gone else None
+
+    def _parent(self, ident: Ident) -> AccountId | None:
+        """The parent by the list or, since that lags, by what the account's own parents told."""
+        row, live = self._live.rows.get(AccountId(ident)), self._live.accounts.get(AccountId(ident))
+        return row.parent_id if row else live.parent_id if live else None
+
+    def _is_inside(self, ident: Ident) -> bool:
+        """Whether an account stands below the root, or is made by the plan, or is gone altogether."""
+        way: list[Ident] = []
+        current: Ident | None = ident
+        while current is not None and current not in way:
+            known = current.startswith("{") or current == self._live.root
+            if known or current in self._live.rows or current in self._live.missing:
+                return True
+            way.append(current)
+            current = self._parent(current)
+        return False
 
     def _occupied(self, saved: SavedChange) -> str | None:
         """Which account has the place of one that is to be created, if one has it by now."""

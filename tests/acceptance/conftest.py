@@ -332,4 +332,5 @@ def low_dice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.uniform", lambda _low, high: min(high, 0.05))
     monkeypatch.setattr("reconciler.creates.LOOKS", (0.05, 0.6))
     monkeypatch.setattr("reconciler.creates.GOING_ON", (0.05, 0.6, 1.0))
-    monkeypatch.setattr("reconciler.creates.LAGS", (0.1, 0.2))
+    for module in ("creates", "perform"):
+        monkeypatch.setattr(f"reconciler.{module}.LAGS", (0.1, 0.2))

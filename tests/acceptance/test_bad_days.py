@@ -493,6 +493,29 @@ def test_an_answer_with_the_id_of_another_account_is_not_believed(
     assert len([entry for entry in release.writes if entry.method != "PUT"]) == 0
 
 
+@pytest.mark.parametrize("realm", ["acme.example.com", "(left out)"])
+def test_a_name_that_the_platform_does_not_keep_is_told_once_and_the_account_is_in_state(
+    release: World, project: Project, realm: str
+) -> None:
+    other: JsonObject = {"data.name": "Acme 2"}
+    release.fault(method="GET", path="^/accounts/[0-9a-f]{32}$", nth=2, times=None, assign=other)
+    project.declare({"acme": {"realm": realm}})
+    applied = project.apply()
+    assert applied.code == 5
+    assert "did not keep settings.name" in applied.out
+    assert project.state()["accounts"]["acme"]["id"] == release.account("acme").id
+
+
+def test_a_create_that_is_said_to_come_from_nobody_is_sent_twice(
+    release: World, project: Project
+) -> None:
+    release.fault(method="PUT", path=f"/accounts/{ROOT_ID}", times=None, status=401)
+    project.declare({"acme": {"realm": "(left out)"}})
+    seen = release.count_answers()
+    assert project.apply().code == 5
+    assert seen.count(401) == 2
+
+
 @pytest.mark.parametrize("status", [408, 500, 507, 520, 524, 599])
 @pytest.mark.parametrize("phase", ["before", "after"])
 def test_any_breakdown_of_a_create_is_unclear(

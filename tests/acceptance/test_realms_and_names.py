@@ -317,6 +317,40 @@ def test_where_names_are_equal_none_is_warned_of(serve: Serve, project: Project)
     assert_applied(project)
 
 
+# --- views that lag ---
+
+
+@pytest.mark.parametrize("how", ["deleted", "changed"])
+@pytest.mark.parametrize("by", ["a new account", "another"])
+def test_what_is_let_go_of_is_waited_for_where_the_platform_looks_into_views_that_lag(
+    serve: Serve, project: Project, how: str, by: str
+) -> None:
+    world = serve(SandboxOptions(rate_limit=False, view_lag_ms=700))
+    project.declare({"x": {}, "y": {}})
+    assert project.apply().code == 0
+    key = "n" if by == "a new account" else "y"
+    accounts: dict[str, JsonObject] = {"y": {}, key: {"realm": realm("x")}}
+    if how == "changed":
+        project.declare({**accounts, "x": {"realm": realm("else")}})
+    else:
+        project.declare(accounts, removed=leaving("x", destroy=True), safety=MAY_DELETE)
+    assert_applied(project)
+    assert world.account(key).document["realm"] == realm("x")
+
+
+def test_a_deleted_account_that_is_listed_still_keeps_nothing(
+    serve: Serve, project: Project
+) -> None:
+    serve(SandboxOptions(rate_limit=False, view_lag_ms=1500))
+    project.declare({"x": {}})
+    assert project.apply().code == 0
+    project.declare({}, removed=leaving("x", destroy=True), safety=MAY_DELETE)
+    assert project.apply().code == 0
+    project.declare({"n": {"realm": realm("x")}})
+    planned = project.plan()
+    assert planned.code == 2, planned.out
+
+
 def test_a_saved_plan_keeps_the_order(world: World, project: Project, tmp_path: Path) -> None:
     project.declare({"a": {}, "b": {}, "c": {}})
     project.settle()

@@ -454,10 +454,37 @@ def test_a_reseller_that_its_owner_demoted_meanwhile_is_not_promoted_again(
     project.declare({"top": {"id": top, "reseller": False}})
     saved(project, plan_file, "--allow", "demote=2,reparent")
     release.call("DELETE", f"/accounts/{stranger}/reseller")
-    assert apply_file(project, plan_file).code == 3
-    assert release.resellers() == ["top"]
-    assert project.apply("--allow", "demote=1").code == 0
+    applied = apply_file(project, plan_file)
+    assert applied.code == 5
+    assert "promote: stale: it was demoted since the plan was made, by others" in applied.out
     assert release.resellers() == []
+
+
+def test_a_saved_plan_can_be_applied_while_lists_lag(
+    serve: Serve, project: Project, plan_file: Path
+) -> None:
+    world = serve(SandboxOptions(rate_limit=False, view_lag_ms=3000))
+    project.declare({"top": {}})
+    assert project.apply().code == 0
+    project.declare({"top": {"language": "de-de"}, "below": {"parent": "top"}})
+    saved(project, plan_file)
+    applied = apply_file(project, plan_file)
+    assert applied.code == 0, applied.out
+    assert world.tree() == {"top": "root", "below": "top"}
+
+
+def test_what_is_to_be_deleted_and_is_gone_by_now_is_done(
+    release: World, project: Project, plan_file: Path
+) -> None:
+    project.declare({"acme": {}})
+    assert project.apply().code == 0
+    project.declare({}, removed=[{"account": "acme", "destroy": True}])
+    saved(project, plan_file, "--allow", "delete=1")
+    release.call("DELETE", f"/accounts/{release.account('acme').id}")
+    release.log.clear()
+    applied = apply_file(project, plan_file)
+    assert applied.code == 0, applied.out
+    assert (release.writes, project.state()["accounts"]) == ([], {})
 
 
 def test_an_account_that_became_a_reseller_is_not_deleted(
