@@ -21,6 +21,7 @@ from reconciler.api.search import GOING_ON, LOOKS, look_for
 from reconciler.core.account import normal_realm
 from reconciler.core.diff import same
 from reconciler.core.graph import Action
+from reconciler.core.limits import limits_json
 from reconciler.core.recovery import first_record, fits, is_meant, is_new
 from reconciler.core.state import Entry, Intent
 from reconciler.core.values import ABSENT, AccountId, account_id, leaves, value_at
@@ -88,6 +89,7 @@ class Creates:
             body_digest=self.writes.plan.state.digest(body),
             run=self.writes.run,
             prevent_destroy=declared is not None and declared.lifecycle.prevent_destroy,
+            safety=limits_json(declared.limits) if declared else {},
         )
 
     async def _created(self, operation: Operation, intent: Intent) -> AccountId:

@@ -32,7 +32,7 @@ from reconciler.core.digest import difference
 from reconciler.core.drift import Drift, find, strangers, with_unmanaged
 from reconciler.core.known import in_force
 from reconciler.core.limits import ended
-from reconciler.core.live import remembered
+from reconciler.core.live import generation, remembered
 from reconciler.core.plan import Plan, compute, touched, unread
 from reconciler.core.recovery import candidates, settle
 from reconciler.core.safety import Refusal, Terms, lacking
@@ -230,12 +230,27 @@ async def destroy(project: Project, options: Options, hooks: Hooks) -> Applied:
         options = replace(options, targets=going)
     command = Source(project.node.file, 1, 1)
     staying = {k: d for k, d in configuration.accounts.items() if k in known and k not in going}
-    kept = {k for k, d in configuration.accounts.items() if d.lifecycle.prevent_destroy}
-    removed = {key: Removed(key, True, command, prevented=key in kept) for key in sorted(going)}
+    blocks = _blocks(configuration, state)
+    removed = {key: Removed(key, True, command, blocks.get(key)) for key in sorted(going)}
     nothing = replace(configuration, accounts=staying, removed=removed, moved=())
     return await _apply(
         project, nothing, replace(options, targets=options.targets and going), hooks
     )
+
+
+def _blocks(configuration: Configuration, state: State) -> dict[Key, Declared]:
+    """What the YAML says of the accounts in state, by their keys there: they may be to get others."""
+    accounts = configuration.accounts
+    by_id = {declared.id: declared for declared in accounts.values() if declared.id}
+    found = {}
+    for key in state.accounts.keys() | state.intents.keys():
+        record, now = state.accounts.get(key), key
+        for moved in configuration.moved:
+            now = moved.new if moved.old == now else now
+        block = accounts.get(now) or (by_id.get(record.id) if record else None)
+        if block is not None:
+            found[key] = block
+    return found
 
 
 def _with_those_below(keys: frozenset[Key], state: State) -> frozenset[Key]:
@@ -532,6 +547,7 @@ async def _found(
     check_identity(project, state, root)
     with _addressed(state):
         live = await refresh(client, root, sorted(ids), concurrency, progress)
+        live = await _caught_up(client, state, live, concurrency)
         live = await _with_candidates(client, state, live, concurrency)
         young = any(client.server_time - i.since < _YOUNG for i in state.intents.values())
         pauses = _LIST_AGAIN + (_STILL_AT_IT if young else ())
@@ -544,6 +560,26 @@ async def _found(
             live = await _with_candidates(client, state, live, concurrency)
         parents = {record.id: record.parent_id for record in state.accounts.values()}
         return await placed(client, live, parents, concurrency)
+
+
+async def _caught_up(client: Client, state: State, live: Live, concurrency: int) -> Live:
+    """The same, with accounts read again that are older than state knows them: by another node's cache.
+
+    What stays older is taken as it is. Raises: ApiError.
+    """
+    for pause in _LIST_AGAIN:
+        behind = {
+            record.id
+            for record in state.accounts.values()
+            if (found := live.accounts.get(record.id)) is not None
+            and 0 < generation(found.revision) < generation(record.etag)
+        }
+        if not behind:
+            break
+        await asyncio.sleep(pause)
+        kept = {i: account for i, account in live.accounts.items() if i not in behind}
+        live = await read_more(client, replace(live, accounts=kept), behind, concurrency, _silent)
+    return live
 
 
 async def _with_candidates(client: Client, state: State, live: Live, concurrency: int) -> Live:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.api.errors import ApiError, Limited, NotFound, NotSent, Refused, Unclear
 from reconciler.api.refresh import account
 from reconciler.core.graph import Action, Operation
+from reconciler.core.live import generation
 from reconciler.core.state import Entry, Owed
 from reconciler.core.values import (
     AccountId,
@@ -272,12 +273,6 @@ def reveal(body: JsonObject | None) -> JsonObject | None:
         )
 
     return None if body is None else {name: fill(value) for name, value in body.items()}
-
-
-def generation(revision: str) -> int:
-    """The number in front of a revision, which only grows; 0 if there is none."""
-    number = revision.partition("-")[0]
-    return int(number) if number.isdigit() else 0
 
 
 async def pause(attempt: int) -> None:

@@ -37,44 +37,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser().parse_args(argv)
     except Misused as error:
-        return _misused(error, as_json=_wants_json(argv))
+        return _misused(error, argv)
     arguments.teller = Teller(arguments)
-    try:
-        code = _run(arguments)
-        lost = unwritten(sys.stdout)
-        if lost is not None:
-            code = _not_told(lost, arguments, code)
-        arguments.teller.end(code)
-    finally:
-        _close_logging()
+    with interruptible():
+        try:
+            code = _run(arguments)
+            lost = unwritten(sys.stdout)
+            if lost is not None:
+                code = _not_told(lost, arguments, code)
+            arguments.teller.end(code)
+        except Interrupted as end:  # it was all but over
+            code = INTERRUPTED + end.number
+        finally:
+            _close_logging()
     return code
 
 
-def _misused(error: Misused, *, as_json: bool) -> int:
+def _misused(error: Misused, argv: Sequence[str]) -> int:
     """Tell how the command is used; the exit status that goes with it."""
     print(f"{error.usage}{error}", file=sys.stderr)
-    if as_json:
+    if "--format=json" in argv or ("--format", "json") in pairwise(argv):
         from reconciler.core.values import Diagnostic
         from reconciler.render import jsondoc
 
         wrong = Diagnostic("error", "A wrong argument", error.message)
-        print(jsondoc.dumps(jsondoc.failure(error.command, [wrong])), end="")
+        command = error.command or next((word for word in argv if not word.startswith("-")), "")
+        print(jsondoc.dumps(jsondoc.failure(command, [wrong])), end="")
     return Exit.FAILED
-
-
-def _wants_json(argv: Sequence[str]) -> bool:
-    """Whether `--format json` is among arguments that could not be understood as a whole."""
-    return "--format=json" in argv or ("--format", "json") in pairwise(argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     """Run one command; the exit status is returned. The only place that catches everything."""
     try:
-        with interruptible():
-            _check_reports(arguments)
-            _set_up_logging(arguments)
-            arguments.teller.open()
-            return int(arguments.run(arguments))
+        _check_reports(arguments)
+        _set_up_logging(arguments)
+        arguments.teller.open()
+        return int(arguments.run(arguments))
     except Interrupted as end:
         return _interrupted(end, arguments)
     except Exception as error:  # noqa: BLE001 - the top: no traceback for users

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _PROJECT: Final = "the project's directory"
 
 
+_LAST_PORT: Final = 65535
+
+
 class Misused(Exception):
     """Arguments that make no sense. `command`: as far as it was understood; `usage`: how it is used."""
 
@@ -353,7 +356,7 @@ def _changing() -> _Parser:
 
 
 def _add_sandbox(sandbox: _Parser) -> None:
-    sandbox.add_argument("--port", type=int, default=0, help="default: any free one")
+    sandbox.add_argument("--port", type=_port, default=0, help="default: any free one")
     sandbox.add_argument(
         "--seed-accounts", type=int, default=0, metavar="N", help="begin with a tree of N accounts"
     )
@@ -377,6 +380,12 @@ def _add_sandbox(sandbox: _Parser) -> None:
         default=True,
         help="whether 429 happens",
     )
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a number from 0 to {_LAST_PORT} is needed")
+    return int(text)
 
 
 def _positive(text: str) -> int:

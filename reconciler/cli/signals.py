@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TextIO
+
+from reconciler.cli.exits import INTERRUPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +33,16 @@ class Interrupted(KeyboardInterrupt):
 def interruptible() -> Iterator[None]:
     """Let each signal that ends a program do so as an exception: locks are let go on the way.
 
-    While operations run, `execute` takes the signals itself. One that was to be ignored, as under
-    nohup, stays so.
+    While operations run, `execute` takes the signals itself. A second one ends it on the spot, which
+    is safe: nothing is being written. One that was to be ignored, as under nohup, stays so.
     """
+    ending = False
 
     def end(number: int, _: FrameType | None) -> None:
+        nonlocal ending
+        if ending:
+            os._exit(INTERRUPTED + number)
+        ending = True
         raise Interrupted(number)
 
     caught = []
@@ -63,13 +71,15 @@ class _Forgiving(io.FileIO):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write, or let it be."""
+        written = None
         try:
-            return super().write(data)
+            while (written := super().write(data)) is None:  # whoever reads is not ready
+                select.select([], [self], [])
         except BrokenPipeError:
             pass
         except OSError as error:
             self.lost = error
-        return memoryview(data).nbytes
+        return memoryview(data).nbytes if written is None else written
 
 
 def forgiving(stream: TextIO | None) -> TextIO:

@@ -173,13 +173,13 @@ def _of_row(named: Sequence[str]) -> bool:
 class Removed:
     """An account that leaves the YAML: deleted if `destroy`, else forgotten.
 
-    `prevented`: its block, which is still there, forbids to delete it.
+    `block`: what the YAML says of it all the same, as `destroy` has it: it guards the account still.
     """
 
     key: Key
     destroy: bool
     source: Source
-    prevented: bool = False
+    block: Declared | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,12 @@ _YEAR_0: Final = 62167219200
 """Seconds from the year 0, which the platform counts from, to 1970 (docs/platform.md 3.3)."""
 
 
+def generation(revision: str) -> int:
+    """The number in front of a revision, which only grows; 0 if there is none."""
+    number = revision.partition("-")[0]
+    return int(number) if number.isdigit() else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """An account as the list of descendants has it. A hint, not a proof (docs/platform.md 3.2)."""
@@ -87,6 +93,22 @@ class Live:
     def unlisted(self) -> frozenset[AccountId]:
         """The accounts that are there by their own GET, but not in the list."""
         return frozenset(self.accounts.keys() - self.rows.keys() - {self.root})
+
+    def parent(self, current: AccountId) -> AccountId | None:
+        """The parent by the list or, since that lags, by what the account's own parents told."""
+        row, account = self.rows.get(current), self.accounts.get(current)
+        return row.parent_id if row else account.parent_id if account else None
+
+    def is_inside(self, current: AccountId) -> bool:
+        """Whether the account stands below the root, as far as is known, or is it."""
+        way: set[AccountId] = set()
+        at: AccountId | None = current
+        while at is not None and at not in way:
+            if at == self.root or at in self.rows:
+                return True
+            way.add(at)
+            at = self.parent(at)
+        return False
 
     def below(self, top: AccountId) -> list[AccountId]:
         """All accounts below `top`, parents before children."""

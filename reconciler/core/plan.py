@@ -321,7 +321,9 @@ class _Decider:
         yield Scope(self.configuration.settings.limits)
         for key in sorted({*self.configuration.accounts, *self.records}):
             declared, record = self.configuration.accounts.get(key), self.records.get(key)
-            limits = declared.limits if declared else limits_from(record.safety if record else {})
+            removed = self.configuration.removed.get(key)
+            block = declared or (removed.block if removed else None)
+            limits = block.limits if block else limits_from(record.safety if record else {})
             ident = self.idents[key] if declared or record is None else record.id
             if limits != UNLIMITED:
                 yield Scope(limits, key, ident)
@@ -586,9 +588,18 @@ class _Decider:
             "removed: destroy: false" if removed else "it left the YAML and was deleted outside"
         )
         if removed is not None and removed.destroy and live is not None:
-            if record.prevent_destroy or removed.prevented:
+            block = removed.block
+            if record.prevent_destroy or (block and block.lifecycle.prevent_destroy):
                 detail = "has lifecycle.prevent_destroy; apply once with it lifted, while the account is declared."
                 self.refuse("prevent_destroy", f"{address(key)} {detail}", key)
+                return None
+            if not self.live.is_inside(live.id):
+                detail = (
+                    f"{address(key)} ({live.id}) does not stand below the root any more, but below"
+                    f" {live.parent_id}: whoever it belongs to now, it is not deleted. Forget it:"
+                    " `destroy: false`, or `reconciler state rm`."
+                )
+                self.refuse("outside", detail, key)
                 return None
             action, reason = Action.DELETE, "removed: destroy: true"
         name = live.name if live else str(key)

@@ -181,6 +181,7 @@ def first_record(live: LiveAccount, intent: Intent) -> AccountRecord:
         etag=live.revision,
         updated_at="",
         prevent_destroy=intent.prevent_destroy,
+        safety=intent.safety,
     )
 
 

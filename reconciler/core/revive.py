@@ -256,7 +256,7 @@ class _Now:
             return "it is there again since the plan was made."
         if live is None:
             return "it was deleted since the plan was made." if saved.declared else None
-        target, below = self._parents.get(saved.key), self._parent(live.id)
+        target, below = self._parents.get(saved.key), self._live.parent(live.id)
         if not self._is_inside(live.id):
             return "it is no longer below the root."
         if below not in (saved.below, target):
@@ -268,22 +268,10 @@ class _Now:
         gone = parent is not None and (parent in self._live.missing or not self._is_inside(parent))
         return f"{parent} is no longer below the root." if gone else None
 
-    def _parent(self, ident: Ident) -> AccountId | None:
-        """The parent by the list or, since that lags, by what the account's own parents told."""
-        row, live = self._live.rows.get(AccountId(ident)), self._live.accounts.get(AccountId(ident))
-        return row.parent_id if row else live.parent_id if live else None
-
     def _is_inside(self, ident: Ident) -> bool:
         """Whether an account stands below the root, or is made by the plan, or is gone altogether."""
-        way: list[Ident] = []
-        current: Ident | None = ident
-        while current is not None and current not in way:
-            known = current.startswith("{") or current == self._live.root
-            if known or current in self._live.rows or current in self._live.missing:
-                return True
-            way.append(current)
-            current = self._parent(current)
-        return False
+        made = ident.startswith("{")
+        return made or ident in self._live.missing or self._live.is_inside(AccountId(ident))
 
     def _occupied(self, saved: SavedChange) -> str | None:
         """Which account has the place of one that is to be created, if one has it by now."""

@@ -75,8 +75,8 @@ class Intent:
     """A create that was begun and whose end is not known.
 
     `since`: the platform's own time before the create was sent, in Gregorian seconds; 0 if it
-    was not known. `body_digest`: a keyed digest of the body. `prevent_destroy`: what the account was
-    declared to forbid.
+    was not known. `body_digest`: a keyed digest of the body. `prevent_destroy`, `safety`: what guards the
+    account, as it was declared.
     """
 
     key: Key
@@ -87,6 +87,7 @@ class Intent:
     body_digest: str
     run: str
     prevent_destroy: bool = False
+    safety: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +416,8 @@ def intent_json(intent: Intent) -> JsonObject:
     }
     if intent.prevent_destroy:
         document["prevent_destroy"] = True
+    if intent.safety:
+        document["safety"] = intent.safety
     return document
 
 
@@ -429,6 +432,7 @@ def intent_from(document: JsonObject) -> Intent:
         body_digest=_string(document["body_digest"]),
         run=_string(document["run"]),
         prevent_destroy=document.get("prevent_destroy") is True,
+        safety=_object(document.get("safety", {})),
     )
 
 

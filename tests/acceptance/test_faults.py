@@ -438,6 +438,20 @@ def test_a_write_whose_answer_says_nothing_is_done_once(
 # --- reads that lag, and places that are not so ---
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_plan_takes_no_account_that_is_older_than_state_knows_it(
+    release: World, project: Project, times: int
+) -> None:
+    project.declare({"a": {"org": "Old"}})
+    project.settle()
+    project.declare({"a": {"org": "New"}})
+    project.settle()
+    path = f"/accounts/{release.account('a').id}"
+    release.fault(method="GET", path=path, stale=True, times=times)
+    planned = project.plan()
+    assert planned.code == 0, planned.out
+
+
 @pytest.mark.parametrize("kind", EDITS)
 def test_a_node_that_has_not_heard_of_a_write_is_given_time(
     release: World, project: Project, kind: str

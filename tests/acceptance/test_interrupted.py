@@ -318,15 +318,23 @@ def test_a_list_that_still_has_the_deleted_account_of_that_realm_does_not_hide_t
     assert release.names() == ["new"]
 
 
-def test_an_open_create_remembers_that_its_account_must_not_be_destroyed(
-    release: World, project: Project
+@pytest.mark.parametrize(
+    ("guard", "told"),
+    [
+        ({"lifecycle": {"prevent_destroy": True}}, "prevent_destroy"),
+        ({"safety": {"max_delete": 0}}, "max_delete"),
+    ],
+)
+def test_an_open_create_remembers_what_guards_its_account(
+    release: World, project: Project, guard: JsonObject, told: str
 ) -> None:
-    project.declare({"acme": {"lifecycle": {"prevent_destroy": True}}, "other": {}})
+    project.declare({"acme": guard, "other": {}})
     killed_at(release, project, 1, "after")
-    project.declare({"other": {}}, removed=[{"account": "acme", "destroy": True}])
-    refused = project.apply("--allow", "delete=1")
+    removed: list[JsonValue] = [{"account": "acme", "destroy": True}]
+    project.declare({"other": {}}, removed=removed, safety={"max_delete": 9})
+    refused = project.apply()
     assert refused.code == 3
-    assert "prevent_destroy" in refused.out
+    assert told in refused.out
     assert "acme" in release.names()
 
 

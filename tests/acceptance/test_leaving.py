@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.sandbox.options import ROOT_ID
+
 if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
 
@@ -100,6 +102,22 @@ def test_children_are_deleted_before_their_parents(world: World, project: Projec
     assert world.names() == []
 
 
+def test_an_account_that_left_the_root_is_not_deleted(world: World, project: Project) -> None:
+    api: JsonObject = {"account_id": world.create("mine")}
+    project.declare({"acme": {}, "globex": {}}, api=api)
+    project.settle()
+    globex = world.account("globex").id
+    world.call("POST", f"/accounts/{globex}/move", {"to": ROOT_ID})
+    may: JsonObject = {"max_delete": 5}
+    project.declare({"acme": {}}, removed=leaving(destroy=True), safety=may, api=api)
+    assert_refused(project, world, "outside", globex)
+    world.log.clear()
+    assert project.run("destroy", "--auto-approve").code == 3
+    assert world.writes == []
+    project.declare({"acme": {}}, removed=leaving(destroy=False), safety=may, api=api)
+    project.settle()
+
+
 def test_what_has_something_below_it_is_not_deleted(world: World, project: Project) -> None:
     two_applied(project)
     world.create("stranger", world.account("globex").id)
@@ -147,6 +165,36 @@ def test_destroy_obeys_prevent_destroy_that_was_never_applied(
     refused = project.run("destroy", "--auto-approve", "--allow", "delete=2")
     assert refused.code == 3
     assert "accounts.globex has lifecycle.prevent_destroy" in refused.out
+    assert world.writes == []
+
+
+@pytest.mark.parametrize("how", ["moved", "id"])
+def test_destroy_obeys_a_block_under_a_new_key(world: World, project: Project, how: str) -> None:
+    two_applied(project)
+    block: JsonObject = {
+        "name": "globex", "realm": "globex.sip.example.com",
+        "lifecycle": {"prevent_destroy": True},
+    }  # fmt: skip
+    moved: list[JsonValue] = [{"from": "globex", "to": "renamed"}] if how == "moved" else []
+    if how == "id":
+        block["id"] = world.account("globex").id
+    project.declare({"acme": {}, "renamed": block}, moved=moved)
+    world.log.clear()
+    refused = project.run("destroy", "--auto-approve", "--allow", "delete=2")
+    assert refused.code == 3
+    assert "accounts.globex has lifecycle.prevent_destroy" in refused.out
+    assert world.writes == []
+
+
+def test_destroy_obeys_limits_of_an_account_that_were_never_applied(
+    world: World, project: Project
+) -> None:
+    two_applied(project)
+    project.declare({"acme": {}, "globex": {"safety": {"max_delete": 0}}}, safety={"max_delete": 9})
+    world.log.clear()
+    refused = project.run("destroy", "--auto-approve")
+    assert refused.code == 3
+    assert "max_delete" in refused.out
     assert world.writes == []
 
 

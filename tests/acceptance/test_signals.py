@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,7 +158,43 @@ def test_a_signal_that_was_to_be_ignored_is(release: World, project: Project) ->
     assert release.names() == sorted(five())
 
 
+@pytest.mark.parametrize("command", [("plan",), APPLY])
+def test_many_interrupts_end_it_without_a_traceback(
+    release: World, project: Project, command: tuple[str, ...]
+) -> None:
+    project.declare(five())
+    for number in (1, 2):
+        release.platform.faults.clear()
+        release.fault(method="GET", path="^/accounts/.*", times=None, delay_ms=200)
+        with project.start(*command) as process:
+            wait_for(struck(release, number))
+            for _ in range(5):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.005)
+            out, err = process.communicate(timeout=20)
+        assert process.returncode == 130, err
+        assert b"Traceback" not in err
+        assert out == b""
+    assert release.names() == []
+
+
 # --- readers that go away ---
+
+
+def test_output_that_cant_be_taken_at_once_is_waited_for(release: World, project: Project) -> None:
+    project.declare({f"a{number}": {"org": "x" * 200} for number in range(400)})
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    command = [sys.executable, "-m", "reconciler", "plan", "-C", str(project.directory)]
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE) as process:
+        os.close(writer)
+        time.sleep(1)
+        with os.fdopen(reader, "rb") as stream:
+            out = stream.read()
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
+    assert b"\nAffects service of 400 accounts.\n" in out
+    assert release.writes == []
 
 
 @pytest.mark.parametrize("gone", ["stdout", "stderr"])
