@@ -22,8 +22,7 @@ def project_of(arguments: argparse.Namespace) -> tuple[Project, Options]:
 
     options = options_of(arguments)
     project = open_project(Path(arguments.chdir), dict(os.environ))
-    if project.settings.url:
-        _ = project.url  # refuses what must not be reached
+    project.check_url()
     if arguments.parallelism:
         project = with_concurrency(project, arguments.parallelism)
     return project, options

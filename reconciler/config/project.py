@@ -90,6 +90,11 @@ class Project:
         _check_url(url, self.settings.url_source)
         return url
 
+    def check_url(self) -> None:
+        """Refuse what the file names, if it must not be reached. Raises: HostMismatch, Invalid."""
+        if self.settings.url:
+            _ = self.url
+
     @property
     def state(self) -> str:
         """Where state is kept: a path or a URL. Raises: HostMismatch if file and environment disagree."""

@@ -62,7 +62,9 @@ def errors(directory: Path, document: Any) -> list[Diagnostic]:
     (directory / "included.yaml").write_text(text)
     (directory / "reconciler.yaml").write_text(PLAIN if included else text)
     try:
-        check(open_project(directory, {}), Options())
+        project = open_project(directory, {})
+        project.check_url()
+        check(project, Options())
     except Invalid as error:
         return [found for found in error.diagnostics if found.severity == "error"]
     return []
