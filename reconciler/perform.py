@@ -41,10 +41,10 @@ from reconciler.creates import Creates
 from reconciler.writes import LAGS, TRIES, Failed, Stale, Writes, pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from reconciler.api.client import Client
-    from reconciler.core.live import LiveAccount
+    from reconciler.core.live import LiveAccount, Row
     from reconciler.core.plan import Change, Plan
     from reconciler.record import Recorder
 
@@ -56,6 +56,7 @@ class Performer:
         self.writes = Writes(plan, client, recorder, run)
         self.creates = Creates(self.writes)
         self.changes = self.writes.changes
+        self._listed: Mapping[AccountId, Row] | None = None
         self.updated = {o.key for o in plan.operations if o.action is Action.UPDATE}
 
     async def perform(self, operation: Operation) -> Result:
@@ -296,8 +297,9 @@ class Performer:
 
     async def _check_gone(self, current: AccountId) -> None:
         """Raises: ApiError, Stale if the list has an account that does not exist by its own GET."""
-        rows = await descendants(self.writes.client, self.writes.plan.root)
-        if current in rows:
+        if self._listed is None:  # one list for all: in an older one there are more, not fewer
+            self._listed = await descendants(self.writes.client, self.writes.plan.root)
+        if current in self._listed:
             raise Stale(
                 "it does not exist by its own GET, yet the list of accounts has it. Plan again."
             )

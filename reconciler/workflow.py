@@ -240,17 +240,17 @@ async def destroy(project: Project, options: Options, hooks: Hooks) -> Applied:
 
 def _blocks(configuration: Configuration, state: State) -> dict[Key, Declared]:
     """What the YAML says of the accounts in state, by their keys there: they may be to get others."""
-    accounts = configuration.accounts
-    by_id = {declared.id: declared for declared in accounts.values() if declared.id}
-    found = {}
-    for key in state.accounts.keys() | state.intents.keys():
-        record, now = state.accounts.get(key), key
-        for moved in configuration.moved:
-            now = moved.new if moved.old == now else now
-        block = accounts.get(now) or (by_id.get(record.id) if record else None)
-        if block is not None:
-            found[key] = block
-    return found
+    keys = {record.id: key for key, record in state.accounts.items()}
+    found = {keys[d.id]: d for d in configuration.accounts.values() if d.id in keys}
+    now = {key: key for key in state.accounts.keys() | state.intents.keys()}
+    for moved in configuration.moved:
+        if moved.old in now:
+            now[moved.new] = now.pop(moved.old)
+    return found | {
+        key: configuration.accounts[new]
+        for new, key in now.items()
+        if new in configuration.accounts
+    }
 
 
 def _with_those_below(keys: frozenset[Key], state: State) -> frozenset[Key]:
