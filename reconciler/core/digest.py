@@ -101,12 +101,15 @@ def _unkeyed(plan: Plan) -> dict[str, JsonValue]:
     """
     if plan.state.digest_key:
         return {}
-    secrets = [secret for operation in plan.operations for secret in _secrets(operation.body)]
+    held = [(o.key, list(_secrets(o.body))) for o in plan.operations]
+    secrets = [secret for _, found in held for secret in found]
     if not secrets:
         return {}
+    names = sorted({address(key) for key, found in held if found})
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     # Of RFC 7914 the costs that it names for interactive use: 16 MiB, some 50 ms.
     made = hashlib.scrypt(orjson.dumps(secrets), salt=b"reconciler", n=2**14, r=8, p=1, dklen=32)
-    return {"sensitive values": made.hex()}
+    return {f"sensitive values of {', '.join(names[:NAMED])}{more}": made.hex()}
 
 
 def _secrets(value: JsonValue) -> Iterator[JsonValue]:

@@ -119,6 +119,7 @@ def test_a_sensitive_value_counts_also_before_there_is_a_state() -> None:
         one = a_plan("a", state=state, value=conceal("one", "var.x"))
         two = a_plan("a", state=state, value=conceal("two", "var.x"))
         assert one.digest != two.digest
+        assert "accounts.a" in str(difference(one.digest, two, ()))
         assert a_plan("a", state=state, value=conceal("one", "var.x")).digest == one.digest
 
 
