@@ -21,7 +21,15 @@ from reconciler.core.limits import UNLIMITED, limits_from, limits_json
 from reconciler.core.reach import Tree, impacts, reached
 from reconciler.core.recovery import recover
 from reconciler.core.safety import Proposal, Refusal, Scope, Terms, check
-from reconciler.core.uniqueness import kept, marks, names_kept, place_of, swaps, taken_places
+from reconciler.core.uniqueness import (
+    kept,
+    marks,
+    may_be_equal,
+    names_kept,
+    place_of,
+    swaps,
+    taken_places,
+)
 from reconciler.core.validate import WITHOUT_REALM
 from reconciler.core.values import (
     ABSENT,
@@ -699,11 +707,12 @@ def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
         rank = found is not None and found.reseller
         key = decider.keys.get(row.id, row.id)
         nodes[row.id] = Node(row.id, key, row.name, row.parent_id, row.parent_id, rank, rank)
+    names = not may_be_equal(decider.live)
     for change in changes:
         if Action.FORGET in change.actions:
             continue
         ident = _ident(decider, change)
-        gets, loses = marks(change)
+        gets, loses = marks(change, names=names)
         nodes[ident] = replace(_node(decider, ident, change), gets=gets, loses=loses)
     return nodes
 

@@ -30,8 +30,19 @@ _DRAWN: Final = 10
 _PATHS: Final = (("settings", "name"), ("settings", "realm"))
 
 
-def marks(change: Change) -> tuple[frozenset[Mark], frozenset[Mark]]:
-    """What becomes the account's alone by the change, and what is no more."""
+def may_be_equal(live: Live) -> bool:
+    """Whether the operator evidently allows equal names: two accounts have the same."""
+    seen: set[str] = set()
+    for row in live.rows.values():
+        name = normal_name(row.name)
+        if name in seen:
+            return True
+        seen.add(name)
+    return False
+
+
+def marks(change: Change, *, names: bool = True) -> tuple[frozenset[Mark], frozenset[Mark]]:
+    """What becomes the account's alone by the change, and what is no more. `names`: names count, too."""
     renamed = {f.path[1]: f.after for f in change.fields if f.path in _PATHS}
     before: frozenset[Mark] = frozenset()
     after: frozenset[Mark] = frozenset()
@@ -41,7 +52,12 @@ def marks(change: Change) -> tuple[frozenset[Mark], frozenset[Mark]]:
         after = _marks(renamed)
     elif change.live is not None and renamed:
         after = _marks({**change.live.document, **renamed})
-    return after - before, before - after
+    gets, loses = after - before, before - after
+    if names:
+        return gets, loses
+    return frozenset(m for m in gets if m[0] == "realm"), frozenset(
+        m for m in loses if m[0] == "realm"
+    )
 
 
 def _marks(document: Mapping[str, object]) -> frozenset[Mark]:
@@ -80,15 +96,10 @@ def kept(
 def names_kept(
     nodes: Mapping[Ident, Node], live: Live, keys: Mapping[Ident, Key]
 ) -> Iterator[Diagnostic]:
-    """Warnings of names that another account keeps: as a rule the platform refuses them.
-
-    None where it evidently allows equal names, since two accounts have the same.
-    """
+    """Warnings of names that another account keeps: as a rule the platform refuses them."""
     takers = {mark: node for node in nodes.values() for mark in node.gets if mark[0] == "name"}
-    held: dict[Mark, Row] = {}
-    for row in live.rows.values() if takers else ():
-        if held.setdefault(("name", normal_name(row.name)), row) is not row:
-            return
+    rows = live.rows.values() if takers else ()
+    held: dict[Mark, Row] = {("name", normal_name(row.name)): row for row in rows}
     for mark, taker in sorted(takers.items(), key=lambda item: item[1].key):
         holder = held.get(mark)
         if holder is None or mark in nodes[holder.id].loses:
