@@ -114,7 +114,7 @@ def unwanted_writes(world: World, scenario: Scenario) -> Iterator[str]:
     """No delete that was not asked for, and never an id or a private field in a create."""
     deletes = [
         entry for entry in world.writes()
-        if entry.method == "DELETE" and not entry.path.endswith("/reseller") and entry.status < 300  # noqa: PLR2004
+        if entry.method == "DELETE" and not entry.path.endswith("/reseller") and entry.status < 300  # noqa: PLR2004 - the successes
     ]  # fmt: skip
     if len(deletes) > scenario.deletes:
         yield f"{len(deletes)} deletes were sent; {scenario.deletes} were planned"

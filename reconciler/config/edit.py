@@ -103,7 +103,7 @@ def _checked(
         if n != number or not _on_the_way(path, place)
     ]
     if others:
-        shown = ", ".join(map(dotted, others[:3])) + (", …" if len(others) > 3 else "")  # noqa: PLR2004
+        shown = ", ".join(map(dotted, others[:3])) + (", …" if len(others) > 3 else "")  # noqa: PLR2004 - as shown
         raise NotEditable(f"{shown} would change, too: what stands there is used in several places")
     now = walk(after[number], path)
     if now is not value and (now is ABSENT or value is ABSENT or not same(now, value)):

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from reconciler.core.configuration import Configuration, Declared
     from reconciler.core.diff import Side
     from reconciler.core.effects import Effect
+    from reconciler.core.graph import Ring
     from reconciler.core.live import Live, LiveAccount, Row
     from reconciler.core.reach import Reached
     from reconciler.core.recovery import Recovery, Unfinished
@@ -181,9 +182,7 @@ def compute(
     tree = Tree(_nodes(decider, changes) if changes else {})
     ordered = order(tree.nodes, welcome_email=configuration.settings.welcome_email)
     operations = _operations(ordered.operations, changes)
-    decider.refusals += kept(tree.nodes, live, decider.keys, decider.told())
-    decider.refusals += swaps(ordered.rings, tree.nodes)
-    decider.warnings += names_kept(tree.nodes, live, decider.keys)
+    decider.judge_marks(tree.nodes, ordered.rings)
     changes = [replace(change, top=tree.top(_ident(decider, change))) for change in changes]
     new = tuple(impacts(map(decider.without_owed, changes), operations, tree))
     proposal = Proposal(changes, operations, decider.records, live, tree, new)
@@ -348,6 +347,12 @@ class _Decider:
         """The accounts in state of which something is refused."""
         found = (self.records.get(refusal.key or "") for refusal in self.refusals)
         return frozenset(record.id for record in found if record is not None)
+
+    def judge_marks(self, nodes: Mapping[Ident, Node], rings: Sequence[Ring]) -> None:
+        """Note what of realms and names can't be had, or perhaps not."""
+        self.refusals += kept(nodes, self.live, self.keys, self.told())
+        self.refusals += swaps(rings, nodes)
+        self.warnings += names_kept(nodes, self.live, self.keys)
 
     def decide(self, key: Key) -> Change | None:
         """What happens to one address; None if nothing at all does."""

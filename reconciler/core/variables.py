@@ -199,7 +199,7 @@ def _typed(value: JsonValue, default: MaybeJson) -> JsonValue:
     if default is ABSENT or default is None or isinstance(default, str):
         return value
     if isinstance(default, list | dict):
-        raise ValueError("its default is a list or mapping: give it in a --var-file")  # noqa: TRY004
+        raise ValueError("its default is a list or mapping: give it in a --var-file")  # noqa: TRY004 - a value of the user
     kind = "boolean" if isinstance(default, bool) else "integer"
     try:
         return typed(value, "number" if isinstance(default, float) else kind)

@@ -77,7 +77,7 @@ class Place:
         from prometheus_client import push_to_gateway
         from prometheus_client.exposition import basic_auth_handler, default_handler
 
-        def handler(url, method, timeout, headers, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def handler(url, method, timeout, headers, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - the package has no types
             if not self.user:
                 return default_handler(url, method, timeout, headers, data)
             return basic_auth_handler(url, method, timeout, headers, data, self.user, self.password)
