@@ -127,7 +127,7 @@ class Creates:
         """Whether a create may have been refused because it had been carried out before."""
         if not (isinstance(error, Refused) and error.taken):
             return False
-        self.taken[operation.n] = reveal(operation.body) or {}
+        self.taken[operation.n] = _data(operation)
         return error.resent > 0
 
     def _came_to_nothing(self, operation: Operation, error: Refused | NotSent) -> None:
@@ -194,14 +194,24 @@ class Creates:
             live = live if found is None else await self._read(operation, found)
         if live is not None and is_meant(intent, live):
             return live
-        if live is not None and is_new(intent, live):  # perhaps the platform did not keep its name
-            parent = await parent_of(self.writes.client, live.id)
-            if intent.name == live.name or intent.parent_id == parent:
-                return live
+        if live is not None and await self._may_be(operation, intent, live):
+            return live  # the platform did not keep its name or realm
         what = "that can't be read" if live is None else f"that is another account ({live.name})"
         raise Failed(
             f"the platform says that it made {created}, but {what}. Apply again later: it looks again."
         )
+
+    async def _may_be(self, operation: Operation, intent: Intent, live: LiveAccount) -> bool:
+        """Whether an account by another name or realm is the one that a create made, as its answer said.
+
+        Not if another create of this run is to make one like it: then answers were crossed.
+        """
+        others = (other for n, other in self.sent.items() if n != operation.n)
+        if live.id in self.known or any(is_meant(other, live) for other in others):
+            return False
+        data = {n: value for n, value in _data(operation).items() if n not in ("name", "realm")}
+        parent = await parent_of(self.writes.client, live.id)
+        return is_new(intent, live) and parent == intent.parent_id and _has(live, data)
 
     async def _read(self, operation: Operation, current: AccountId) -> LiveAccount | None:
         """An account that should be there; another node may need a moment to see it."""
@@ -227,7 +237,7 @@ class Creates:
         try:
             rows = await descendants(self.writes.client, self.writes.plan.root)
             doubtful = self.repeated or any(result.n in self.refused for result in creates)
-            for lag in LAGS:
+            for lag in (*LAGS, *self._longer()):
                 if doubtful or any(r.id not in rows for r in creates):
                     await asyncio.sleep(lag)
                     rows |= await descendants(self.writes.client, self.writes.plan.root)
@@ -240,6 +250,11 @@ class Creates:
             return []
         return [result for result in found if result is not None]
 
+    def _longer(self) -> Sequence[float]:
+        """Seconds before one more list, if a create was refused that nothing but a list finds again."""
+        alone = any(n in self.refused and i.realm is None for n, i in self.sent.items())
+        return GOING_ON[-1:] if alone else ()
+
     async def _otherwise(
         self,
         result: Result,
@@ -249,11 +264,14 @@ class Creates:
         """How the result of a create turns out by the list; None if it stays as it is."""
         if result.id is None:
             return await self._made_all_the_same(result, strangers)
-        return self._twice(result, strangers) or await self._misplaced(result, rows)
+        return await self._twice(result, strangers) or await self._misplaced(result, rows)
 
-    def _twice(self, result: Result, strangers: Mapping[str, list[AccountId]]) -> Result | None:
+    async def _twice(
+        self, result: Result, strangers: Mapping[str, list[AccountId]]
+    ) -> Result | None:
         """Whether there is a second account of it: of a request that was taken for lost, or of others."""
-        others = self._like(result, strangers)
+        client, listed = self.writes.client, self._like(result, strangers)
+        others = [i for i in listed if await read_account(client, i, {}) is not None]
         if not others:
             return None
         error = (
@@ -318,13 +336,19 @@ class Creates:
         return strangers.get(_mark(intent.realm, intent.parent_id, intent.name), [])
 
 
-def _has(account: LiveAccount, body: JsonObject) -> bool:
-    """Whether an account has all that a create sent."""
+def _has(account: LiveAccount, data: JsonObject) -> bool:
+    """Whether an account has nothing else than a create sent; the platform may have kept less."""
     return all(
-        (found := value_at(account.document, path[1:])) is not ABSENT
-        and same(("settings", *path[1:]), value, found)
-        for path, value in leaves(body)
+        (found := value_at(account.document, path)) is ABSENT
+        or same(("settings", *path), value, found)
+        for path, value in leaves(data)
     )
+
+
+def _data(operation: Operation) -> JsonObject:
+    """The document that a create sends."""
+    data = value_at(reveal(operation.body), ("data",))
+    return data if isinstance(data, dict) else {}
 
 
 def _strangers(rows: Iterable[Row], known: AbstractSet[AccountId]) -> dict[str, list[AccountId]]:

@@ -67,6 +67,9 @@ _LIST_AGAIN: Final = (0.5, 1.5)
 _STILL_AT_IT: Final = (4.0,)
 """And if the platform may still be at a create, which takes seconds (docs/platform.md 3.4)."""
 
+_FEW: Final = 20
+"""Accounts that a node of the platform may be behind with."""
+
 _YOUNG: Final = 30
 """Seconds since a create was sent, in which it may not be over."""
 
@@ -526,7 +529,7 @@ async def _with_ranks(
         live = replace(live, promoting_allowed=await _may_promote(client))
         more = unread(configuration, state, live)
         concurrency = project.settings.concurrency
-        return await read_more(client, live, more, concurrency, _silent, pauses=None)
+        return await read_more(client, live, more, concurrency, _silent, strict=False)
 
 
 async def _found(
@@ -574,7 +577,7 @@ async def _caught_up(client: Client, state: State, live: Live, concurrency: int)
             if (found := live.accounts.get(record.id)) is not None
             and 0 < generation(found.revision) < generation(record.etag)
         }
-        if not behind:
+        if not 0 < len(behind) <= _FEW:  # so many are the platform's, that was set back
             break
         await asyncio.sleep(pause)
         kept = {i: account for i, account in live.accounts.items() if i not in behind}
@@ -590,7 +593,7 @@ async def _with_candidates(client: Client, state: State, live: Live, concurrency
         if not unread:
             return live
         # One that was deleted a moment ago may be listed still, and is nobody's.
-        live = await read_more(client, live, unread, concurrency, _silent, pauses=None)
+        live = await read_more(client, live, unread, concurrency, _silent, strict=False)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from reconciler.core.live import Live, LiveAccount, Row
 from reconciler.core.values import AccountId, JsonObject, JsonValue, account_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
     from reconciler.api.client import Answer, Client
 
@@ -100,14 +100,39 @@ async def read_more(
     ids: Iterable[AccountId],
     concurrency: int,
     progress: Callable[[int, int], None],
-    pauses: Sequence[float] | None = _LAGS,
+    *,
+    strict: bool = True,
 ) -> Live:
     """The same, with the accounts `ids` read as well.
 
-    `pauses`: seconds before each further look where an account that is listed does not exist by
-    its own GET; None: the list is behind, and has it no more. Raises: ApiError, also if the two
-    don't come to agree.
+    Where an account that is listed does not exist by its own GET, both are asked again. Raises:
+    ApiError, also if the two don't come to agree; unless `strict`, the list is behind then, and has
+    it no more.
     """
+    live, doubtful = await _read_once(client, live, ids, concurrency, progress)
+    for pause in _LAGS:
+        if not doubtful:
+            return live
+        await asyncio.sleep(pause)
+        live = await list_again(client, replace(live, missing=live.missing - doubtful))
+        live, doubtful = await _read_once(client, live, doubtful, concurrency, _unseen)
+    if doubtful and strict:
+        raise Unclear("GET", f"/accounts/{min(doubtful)}", _CONTRADICTION, status=_NOT_FOUND)
+    return _with_rows(live, {i: row for i, row in live.rows.items() if i not in doubtful})
+
+
+def _unseen(_done: int, _all: int) -> None:
+    """Progress that nobody needs to see."""
+
+
+async def _read_once(
+    client: Client,
+    live: Live,
+    ids: Iterable[AccountId],
+    concurrency: int,
+    progress: Callable[[int, int], None],
+) -> tuple[Live, frozenset[AccountId]]:
+    """With the accounts `ids`, and those of them that are listed and yet don't exist."""
     wanted = [i for i in ids if i not in live.accounts]
     found: dict[AccountId, LiveAccount] = {}
     missing: set[AccountId] = set()
@@ -122,18 +147,7 @@ async def read_more(
 
     await _each(wanted, concurrency, one)
     live = replace(live, accounts={**live.accounts, **found}, missing=live.missing | missing)
-    doubtful = missing & live.rows.keys()
-    if not doubtful:
-        return live
-    if pauses is None:
-        return _with_rows(live, {i: row for i, row in live.rows.items() if i not in doubtful})
-    if not pauses:
-        raise Unclear("GET", f"/accounts/{min(doubtful)}", _CONTRADICTION, status=_NOT_FOUND)
-    await asyncio.sleep(pauses[0])
-    live = await list_again(client, replace(live, missing=live.missing - doubtful))
-    return await read_more(
-        client, live, doubtful, concurrency, lambda _done, _all: None, pauses[1:]
-    )
+    return live, frozenset(missing & live.rows.keys())
 
 
 async def _each(

@@ -24,7 +24,6 @@ from reconciler.core.safety import Proposal, Refusal, Scope, Terms, check
 from reconciler.core.uniqueness import (
     kept,
     marks,
-    may_be_equal,
     names_kept,
     place_of,
     swaps,
@@ -712,12 +711,11 @@ def _nodes(decider: _Decider, changes: Sequence[Change]) -> dict[Ident, Node]:
         rank = found is not None and found.reseller
         key = decider.keys.get(row.id, row.id)
         nodes[row.id] = Node(row.id, key, row.name, row.parent_id, row.parent_id, rank, rank)
-    names = not may_be_equal(decider.live)
     for change in changes:
         if Action.FORGET in change.actions:
             continue
         ident = _ident(decider, change)
-        gets, loses = marks(change, names=names)
+        gets, loses = marks(change)
         nodes[ident] = replace(_node(decider, ident, change), gets=gets, loses=loses)
     return nodes
 

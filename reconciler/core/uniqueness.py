@@ -30,19 +30,8 @@ _DRAWN: Final = 10
 _PATHS: Final = (("settings", "name"), ("settings", "realm"))
 
 
-def may_be_equal(live: Live) -> bool:
-    """Whether the operator evidently allows equal names: two accounts have the same."""
-    seen: set[str] = set()
-    for row in live.rows.values():
-        name = normal_name(row.name)
-        if name in seen:
-            return True
-        seen.add(name)
-    return False
-
-
-def marks(change: Change, *, names: bool = True) -> tuple[frozenset[Mark], frozenset[Mark]]:
-    """What becomes the account's alone by the change, and what is no more. `names`: names count, too."""
+def marks(change: Change) -> tuple[frozenset[Mark], frozenset[Mark]]:
+    """What becomes the account's alone by the change, and what is no more."""
     renamed = {f.path[1]: f.after for f in change.fields if f.path in _PATHS}
     before: frozenset[Mark] = frozenset()
     after: frozenset[Mark] = frozenset()
@@ -52,12 +41,7 @@ def marks(change: Change, *, names: bool = True) -> tuple[frozenset[Mark], froze
         after = _marks(renamed)
     elif change.live is not None and renamed:
         after = _marks({**change.live.document, **renamed})
-    gets, loses = after - before, before - after
-    if names:
-        return gets, loses
-    return frozenset(m for m in gets if m[0] == "realm"), frozenset(
-        m for m in loses if m[0] == "realm"
-    )
+    return after - before, before - after
 
 
 def _marks(document: Mapping[str, object]) -> frozenset[Mark]:
@@ -96,10 +80,15 @@ def kept(
 def names_kept(
     nodes: Mapping[Ident, Node], live: Live, keys: Mapping[Ident, Key]
 ) -> Iterator[Diagnostic]:
-    """Warnings of names that another account keeps: as a rule the platform refuses them."""
+    """Warnings of names that another account keeps: as a rule the platform refuses them.
+
+    None where it evidently allows equal names, since two accounts have the same.
+    """
     takers = {mark: node for node in nodes.values() for mark in node.gets if mark[0] == "name"}
-    rows = live.rows.values() if takers else ()
-    held: dict[Mark, Row] = {("name", normal_name(row.name)): row for row in rows}
+    held: dict[Mark, Row] = {}
+    for row in live.rows.values() if takers else ():
+        if held.setdefault(("name", normal_name(row.name)), row) is not row:
+            return
     for mark, taker in sorted(takers.items(), key=lambda item: item[1].key):
         holder = held.get(mark)
         if holder is None or mark in nodes[holder.id].loses:

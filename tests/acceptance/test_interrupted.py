@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.sandbox.options import ROOT_ID
+from reconciler.sandbox.options import ROOT_ID, SandboxOptions
 
-from .conftest import wait_for
+from .conftest import LEFT_OUT, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.core.values import JsonObject, JsonValue
 
-    from .conftest import Project, World
+    from .conftest import Project, Serve, World
 
 ALLOWED = ("--allow", "reparent,demote=9,update=100%")
 
@@ -316,6 +316,20 @@ def test_a_list_that_still_has_the_deleted_account_of_that_realm_does_not_hide_t
     project.declare({"new": {"realm": "mine.example.com"}})
     assert_converges(project)
     assert release.names() == ["new"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_node_that_does_not_know_the_new_account_yet_does_not_hide_it_from_recovery(
+    serve: Serve, project: Project, times: int
+) -> None:
+    world = serve(SandboxOptions(log_requests=True, rate_limit=False, unique_names=False))
+    project.declare({"acme": {"realm": LEFT_OUT}})
+    killed_at(world, project, 1, "after")
+    path = f"/accounts/{world.account('acme').id}"
+    body: JsonObject = {"data": {}, "status": "error", "error": "404", "message": "bad_identifier"}
+    world.fault(method="GET", path=path, status=404, body=body, times=times)
+    assert_converges(project)
+    assert world.names() == ["acme"]
 
 
 @pytest.mark.parametrize(

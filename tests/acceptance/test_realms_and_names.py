@@ -307,16 +307,15 @@ def test_a_name_that_a_forgotten_account_keeps_is_warned_of(project: Project) ->
     assert "accounts.n: settings.name: accounts.c (" in planned.err
 
 
-def test_where_names_are_equal_they_can_be_swapped(serve: Serve, project: Project) -> None:
-    world = serve(SandboxOptions(rate_limit=False, unique_names=False))
-    for number in range(2):
-        world.create("Acme", realm=f"{number}.example.com")
-    names = {"a": "One", "b": "Two"}
-    project.declare({key: {"name": name, "realm": realm(key)} for key, name in names.items()})
-    assert_applied(project)
-    names = {"a": "Two", "b": "One"}
-    project.declare({key: {"name": name, "realm": realm(key)} for key, name in names.items()})
-    assert_applied(project)
+def test_an_account_that_is_listed_keeps_its_place_though_its_own_get_fails_once(
+    serve: Serve, project: Project
+) -> None:
+    world = serve(SandboxOptions(rate_limit=False, log_requests=True, unique_names=False))
+    path = f"/accounts/{world.create('acme')}"
+    body: JsonObject = {"data": {}, "status": "error", "error": "404", "message": "bad_identifier"}
+    world.fault(method="GET", path=path, status=404, body=body)
+    project.declare({"n": {"name": "acme", "realm": LEFT_OUT}})
+    assert_refused(project, world, "exists: accounts.n")
 
 
 def test_where_names_are_equal_none_is_warned_of(serve: Serve, project: Project) -> None:
