@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
-    from reconciler.core.configuration import Configuration, Declared
+    from reconciler.core.configuration import Configuration, Declared, Removed
     from reconciler.core.diff import Side
     from reconciler.core.effects import Effect
     from reconciler.core.graph import Ring
@@ -600,23 +600,38 @@ class _Decider:
             "removed: destroy: false" if removed else "it left the YAML and was deleted outside"
         )
         if removed is not None and removed.destroy and live is not None:
-            block = removed.block
-            if record.prevent_destroy or (block and block.lifecycle.prevent_destroy):
-                detail = "has lifecycle.prevent_destroy; apply once with it lifted, while the account is declared."
-                self.refuse("prevent_destroy", f"{address(key)} {detail}", key)
-                return None
-            if not self.live.is_inside(live.id):
-                detail = (
-                    f"{address(key)} ({live.id}) does not stand below the root any more, but below"
-                    f" {live.parent_id}: whoever it belongs to now, it is not deleted. Forget it:"
-                    " `destroy: false`, or `reconciler state rm`."
-                )
-                self.refuse("outside", detail, key)
+            guard = self._guard(removed, record, live)
+            if guard is not None:
+                self.refuse(guard[0], f"{address(key)} {guard[1]}", key)
                 return None
             action, reason = Action.DELETE, "removed: destroy: true"
         name = live.name if live else str(key)
         parent = self.name_of(live.parent_id or "" if live else record.parent_id)
         return Change(key, record.id, name, parent, (action,), (), reason, None, record, live)
+
+    def _guard(
+        self, removed: Removed, record: AccountRecord, live: LiveAccount
+    ) -> tuple[str, str] | None:
+        """What keeps the account from being deleted: a rule, and what there is to say of it."""
+        block = removed.block
+        if record.prevent_destroy or (block and block.lifecycle.prevent_destroy):
+            return (
+                "prevent_destroy",
+                "has lifecycle.prevent_destroy; apply once with it lifted, while the account is declared.",
+            )
+        if self.live.is_inside(live.id):
+            return None
+        if live.parent_id is None:
+            return (
+                "outside",
+                f"({live.id}) is not in the list of accounts, nor does it tell below which it stands. It is"
+                " not deleted unless that is known: try again later.",
+            )
+        return (
+            "outside",
+            f"({live.id}) does not stand below the root any more, but below {live.parent_id}: whoever it"
+            " belongs to now, it is not deleted. Forget it: `destroy: false`, or `reconciler state rm`.",
+        )
 
     def _ways_on(self, key: Key, record: AccountRecord, live: LiveAccount) -> str:
         realm = live.document.get("realm")
