@@ -621,17 +621,16 @@ class _Decider:
             )
         if self.live.is_inside(live.id):
             return None
-        if live.parent_id is None:
-            return (
-                "outside",
-                f"({live.id}) is not in the list of accounts, nor does it tell below which it stands. It is"
-                " not deleted unless that is known: try again later.",
-            )
-        return (
-            "outside",
+        where = (
             f"({live.id}) does not stand below the root any more, but below {live.parent_id}: whoever it"
-            " belongs to now, it is not deleted. Forget it: `destroy: false`, or `reconciler state rm`.",
+            " belongs to now, it is not deleted. Forget it: `destroy: false`, or `reconciler state rm`."
         )
+        if live.parent_id is None:
+            where = (
+                f"({live.id}) is not in the list of accounts, nor does it tell below which it stands. It is"
+                " not deleted unless that is known: try again later."
+            )
+        return "outside", where
 
     def _ways_on(self, key: Key, record: AccountRecord, live: LiveAccount) -> str:
         realm = live.document.get("realm")
