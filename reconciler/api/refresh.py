@@ -164,7 +164,7 @@ async def _each(
         async with asyncio.TaskGroup() as group:
             for _ in range(min(concurrency, len(ids))):
                 group.create_task(worker())
-    except ExceptionGroup as errors:
+    except ExceptionGroup as errors:  # of one: the first stopped the others
         raise errors.exceptions[0] from None
 
 

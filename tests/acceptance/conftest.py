@@ -223,6 +223,11 @@ def a_block(key: str, fields: JsonObject) -> JsonObject:
 
 
 LEFT_OUT: Final = "(left out)"
+
+NO_SUCH: Final[JsonObject] = {
+    "data": {}, "status": "error", "error": "404", "message": "bad_identifier"
+}  # fmt: skip
+"""What the platform says of an account that does not exist."""
 """Stands for a field that `a_block` would give of itself and must not."""
 
 

@@ -13,7 +13,7 @@ from reconciler.api.client import by_api_key, connect
 from reconciler.api.errors import Unclear
 from reconciler.sandbox.options import ROOT_API_KEY, ROOT_ID, SandboxOptions
 
-from .conftest import wait_for
+from .conftest import NO_SUCH, wait_for
 
 if TYPE_CHECKING:
     from reconciler.core.values import JsonObject, JsonValue
@@ -100,10 +100,9 @@ def test_a_realm_that_two_accounts_have_is_told_of_in_every_plan(
     world = serve(SandboxOptions(log_requests=True, rate_limit=False, view_lag_ms=1000))
     mine, twin = (world.create(name, realm="acme.example.com") for name in ("acme", "twin"))
     project.declare({"acme": {"realm": "acme.example.com", "id": mine}})
-    wait_for(lambda: len(world.names()) == 2)
-    time.sleep(1)
-    project.settle()
-    assert f"{twin} (twin) has it, too. Look at both" in project.plan().err
+    wait_for(lambda: project.apply().code == 0)  # as soon as it is listed
+    for _ in range(2):
+        wait_for(lambda: f"{twin} (twin) has it, too. Look at both" in project.plan().err)
 
 
 WRITES: dict[str, tuple[dict[str, JsonObject], str, str]] = {
@@ -597,8 +596,6 @@ def test_a_create_that_was_limited_and_is_in_its_own_way_is_found(
 
 
 # --- a platform that contradicts itself ---
-
-NO_SUCH: JsonObject = {"data": {}, "status": "error", "error": "404", "message": "bad_identifier"}
 
 
 @pytest.mark.parametrize("times", [1, 2, 4])

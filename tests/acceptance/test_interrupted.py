@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.sandbox.options import ROOT_ID, SandboxOptions
 
-from .conftest import LEFT_OUT, wait_for
+from .conftest import LEFT_OUT, NO_SUCH, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -326,8 +326,7 @@ def test_a_node_that_does_not_know_the_new_account_yet_does_not_hide_it_from_rec
     project.declare({"acme": {"realm": LEFT_OUT}})
     killed_at(world, project, 1, "after")
     path = f"/accounts/{world.account('acme').id}"
-    body: JsonObject = {"data": {}, "status": "error", "error": "404", "message": "bad_identifier"}
-    world.fault(method="GET", path=path, status=404, body=body, times=times)
+    world.fault(method="GET", path=path, status=404, body=NO_SUCH, times=times)
     assert_converges(project)
     assert world.names() == ["acme"]
 

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from reconciler.render.schema import plan_schema
 from reconciler.sandbox.options import ROOT_ID, SandboxOptions
 
-from .conftest import LEFT_OUT
+from .conftest import LEFT_OUT, NO_SUCH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -312,8 +312,7 @@ def test_an_account_that_is_listed_keeps_its_place_though_its_own_get_fails_once
 ) -> None:
     world = serve(SandboxOptions(rate_limit=False, log_requests=True, unique_names=False))
     path = f"/accounts/{world.create('acme')}"
-    body: JsonObject = {"data": {}, "status": "error", "error": "404", "message": "bad_identifier"}
-    world.fault(method="GET", path=path, status=404, body=body)
+    world.fault(method="GET", path=path, status=404, body=NO_SUCH)
     project.declare({"n": {"name": "acme", "realm": LEFT_OUT}})
     assert_refused(project, world, "exists: accounts.n")
 

@@ -473,13 +473,17 @@ def test_a_saved_plan_can_be_applied_while_lists_lag(
     assert world.tree() == {"top": "root", "below": "top"}
 
 
-def test_what_is_to_be_deleted_and_is_gone_by_now_is_done(
-    release: World, project: Project, plan_file: Path
-) -> None:
+def a_delete_is_saved(project: Project, plan_file: Path) -> None:
     project.declare({"acme": {}})
     assert project.apply().code == 0
     project.declare({}, removed=[{"account": "acme", "destroy": True}])
     saved(project, plan_file, "--allow", "delete=1")
+
+
+def test_what_is_to_be_deleted_and_is_gone_by_now_is_done(
+    release: World, project: Project, plan_file: Path
+) -> None:
+    a_delete_is_saved(project, plan_file)
     release.call("DELETE", f"/accounts/{release.account('acme').id}")
     release.log.clear()
     applied = apply_file(project, plan_file)
@@ -490,10 +494,7 @@ def test_what_is_to_be_deleted_and_is_gone_by_now_is_done(
 def test_an_account_that_became_a_reseller_is_not_deleted(
     release: World, project: Project, plan_file: Path
 ) -> None:
-    project.declare({"acme": {}})
-    assert project.apply().code == 0
-    project.declare({}, removed=[{"account": "acme", "destroy": True}])
-    saved(project, plan_file, "--allow", "delete=1")
+    a_delete_is_saved(project, plan_file)
     release.promote("acme")
     applied = apply_file(project, plan_file)
     assert applied.code == 3, applied.out

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +38,11 @@ def five() -> dict[str, JsonObject]:
 
 def struck(world: World, number: int) -> Callable[[], bool]:
     return lambda: world.platform.faults.matches() >= number
+
+
+def waiting(pipe: int) -> int:
+    """The bytes in a pipe that nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def assert_nothing_is_held(project: Project) -> None:
@@ -170,7 +177,7 @@ def test_many_interrupts_end_it_without_a_traceback(
             wait_for(struck(release, number))
             for _ in range(5):
                 process.send_signal(signal.SIGINT)
-                time.sleep(0.005)
+                time.sleep(0.005)  # so that the kernel does not make them one
             out, err = process.communicate(timeout=20)
         assert process.returncode == 130, err
         assert b"Traceback" not in err
@@ -188,7 +195,7 @@ def test_output_that_cant_be_taken_at_once_is_waited_for(release: World, project
     command = [sys.executable, "-m", "reconciler", "plan", "-C", str(project.directory)]
     with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE) as process:
         os.close(writer)
-        time.sleep(1)
+        wait_for(lambda: waiting(reader) > 60_000)  # it is all but full
         with os.fdopen(reader, "rb") as stream:
             out = stream.read()
         _, err = process.communicate(timeout=20)
