@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.api.client import SLOW, malformed
 from reconciler.api.errors import ApiError, Limited, NotSent, Refused, Unauthorized, Unclear
 from reconciler.api.gate import HOPELESS, backoff
-from reconciler.api.refresh import descendants, parent_of, read_account
+from reconciler.api.refresh import LAGS, descendants, parent_of, read_account
 from reconciler.api.search import GOING_ON, LOOKS, look_for
 from reconciler.core.account import normal_realm
 from reconciler.core.diff import same
@@ -25,7 +25,7 @@ from reconciler.core.limits import limits_json
 from reconciler.core.recovery import first_record, fits, is_meant, is_new
 from reconciler.core.state import Entry, Intent
 from reconciler.core.values import ABSENT, AccountId, account_id, leaves, value_at
-from reconciler.writes import LAGS, TRIES, Failed, pause, reveal
+from reconciler.writes import TRIES, Failed, pause, reveal
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence

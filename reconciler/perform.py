@@ -17,7 +17,7 @@ import orjson
 
 from reconciler.api.client import performing
 from reconciler.api.errors import ApiError, Refused, Unclear
-from reconciler.api.refresh import descendants, parent_of
+from reconciler.api.refresh import LAGS, descendants, parent_of
 from reconciler.api.search import Doubtful
 from reconciler.backends.backend import Unwritable
 from reconciler.core import diff
@@ -38,7 +38,7 @@ from reconciler.core.values import (
     value_at,
 )
 from reconciler.creates import Creates
-from reconciler.writes import LAGS, TRIES, Failed, Stale, Writes, pause
+from reconciler.writes import TRIES, Failed, Stale, Writes, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

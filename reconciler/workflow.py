@@ -21,7 +21,7 @@ from uuid import uuid4
 from reconciler import __version__, policy
 from reconciler.api.client import Client, Login, by_api_key, by_password, by_token, connect
 from reconciler.api.errors import ApiError
-from reconciler.api.refresh import list_again, placed, read_more, refresh
+from reconciler.api.refresh import list_again, placed, read_more, refresh, unseen
 from reconciler.backends.backend import open_backend
 from reconciler.config import planfile
 from reconciler.config.project import SANDBOX, Project, load, name_of, project_files, sandbox_file
@@ -382,7 +382,7 @@ async def import_account(project: Project, key: Key, text: str, options: Options
             root = await root_of(project, client)
             state = writer.read() or first_state(project, root)
             check_identity(project, state, root)
-            live = await refresh(client, root, [wanted], 1, _silent)
+            live = await refresh(client, root, [wanted], 1, unseen)
         taken = next((k for k, r in state.accounts.items() if r.id == wanted or k == key), None)
         if taken is not None:
             raise Unknown(f"{address(taken)} is in state already, as {state.accounts[taken].id}.")
@@ -507,11 +507,11 @@ async def _recall(
     live = await _found(project, set(), state, client, progress)
     ids = _named(configuration, state)
     known = {record.id for record in state.accounts.values()} & live.rows.keys()
-    live = await read_more(client, live, sorted(ids - known), concurrency, _silent)
+    live = await read_more(client, live, sorted(ids - known), concurrency, unseen)
     live = remembered(configuration, state, live)
     again = touched(configuration, state, live)
     kept = {i: account for i, account in live.accounts.items() if i not in again}
-    live = await read_more(client, replace(live, accounts=kept), again, concurrency, _silent)
+    live = await read_more(client, replace(live, accounts=kept), again, concurrency, unseen)
     return await _with_ranks(project, configuration, state, live, client)
 
 
@@ -529,7 +529,7 @@ async def _with_ranks(
         live = replace(live, promoting_allowed=await _may_promote(client))
         more = unread(configuration, state, live)
         concurrency = project.settings.concurrency
-        return await read_more(client, live, more, concurrency, _silent, strict=False)
+        return await read_more(client, live, more, concurrency, unseen, strict=False)
 
 
 async def _found(
@@ -581,7 +581,7 @@ async def _caught_up(client: Client, state: State, live: Live, concurrency: int)
             break
         await asyncio.sleep(pause)
         kept = {i: account for i, account in live.accounts.items() if i not in behind}
-        live = await read_more(client, replace(live, accounts=kept), behind, concurrency, _silent)
+        live = await read_more(client, replace(live, accounts=kept), behind, concurrency, unseen)
     return live
 
 
@@ -593,7 +593,7 @@ async def _with_candidates(client: Client, state: State, live: Live, concurrency
         if not unread:
             return live
         # One that was deleted a moment ago may be listed still, and is nobody's.
-        live = await read_more(client, live, unread, concurrency, _silent, strict=False)
+        live = await read_more(client, live, unread, concurrency, unseen, strict=False)
 
 
 @contextmanager
@@ -606,10 +606,6 @@ def _addressed(state: State) -> Iterator[None]:
         keys = (key for key, record in state.accounts.items() if record.id in parts)
         error.address = next(map(address, keys), None)
         raise
-
-
-def _silent(_done: int, _all: int) -> None:
-    """Progress that nobody needs to see."""
 
 
 async def _may_promote(client: Client) -> bool | None:

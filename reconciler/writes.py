@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from reconciler.core.plan import Plan
 
 TRIES: Final = 5
-LAGS: Final = (1.0, 3.0)
-"""Seconds until something is asked again that the platform's views may not show yet."""
 _PLACEHOLDER = re.compile(r"\{accounts\.[^}]*\}")
 _PAUSE: Final = 1.0
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _PAGE: Final = 500
 _NOT_FOUND: Final = 404
 _TOO_LARGE: Final = 416
-_LAGS: Final = (1.0, 3.0)
-"""Seconds before each further look at a list that still has a deleted account."""
+LAGS: Final = (1.0, 3.0)
+"""Seconds until something is asked again that the platform's lists and views may not show yet."""
 _CONTRADICTION: Final = (
     "does not exist by its own GET, yet the list of accounts has it (if that stays so, ask the operator"
     " of the platform, and take it out of state by `reconciler state rm`)"
@@ -110,18 +110,18 @@ async def read_more(
     it no more.
     """
     live, doubtful = await _read_once(client, live, ids, concurrency, progress)
-    for pause in _LAGS:
+    for pause in LAGS:
         if not doubtful:
             return live
         await asyncio.sleep(pause)
         live = await list_again(client, replace(live, missing=live.missing - doubtful))
-        live, doubtful = await _read_once(client, live, doubtful, concurrency, _unseen)
+        live, doubtful = await _read_once(client, live, doubtful, concurrency, unseen)
     if doubtful and strict:
         raise Unclear("GET", f"/accounts/{min(doubtful)}", _CONTRADICTION, status=_NOT_FOUND)
     return _with_rows(live, {i: row for i, row in live.rows.items() if i not in doubtful})
 
 
-def _unseen(_done: int, _all: int) -> None:
+def unseen(_done: int, _all: int) -> None:
     """Progress that nobody needs to see."""
 
 
